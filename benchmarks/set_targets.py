@@ -1,0 +1,274 @@
+"""Set a pocket workload's targets by AlgoPerf's protocol at small scale (arXiv 2306.07179, section 4).
+
+    python benchmarks/set_targets.py imagenet_resnet_pocket --data DATA
+
+1. Every configuration below trains once, over 0.75 x step_hint steps.
+2. The best one is repeated with further seeds. The validation target is the median of their best validation
+   values; the test target is the worst test value among the runs that reach it (each at its best validation).
+3. The self-tuning baseline then trains over the whole step_hint: in how many steps, of the budget's, does it
+   reach the targets; and does the same with a learning rate 30 times too low miss them, as it should?
+
+Torch on the CPU, no engine; results go to benchmarks/results/targets_WORKLOAD.json.
+"""
+
+import json
+import math
+import platform
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import process_time
+from typing import Any, Literal
+
+import click
+import numpy as np
+import torch
+
+from timetrial.engine.facts import Order, Split, TorchProgram, WorkloadFacts
+from timetrial.workloads import WORKLOADS
+
+RESULTS = Path(__file__).parent / "results"
+TARGET_SETTING_FRACTION = 0.75
+# What AlgoPerf's baselines ask for on the base workload.
+BASE_BATCH_SIZES = {"imagenet_resnet": 1024, "finewebedu_lm": 64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """One training algorithm with its hyperparameters."""
+
+    algorithm: Literal["nadamw", "adamw", "nesterov"]
+    learning_rate: float
+    one_minus_beta1: float  # for nesterov: one minus the momentum
+    beta2: float = 0.0
+    weight_decay: float
+    warmup_factor: float  # warm-up steps over all steps
+    label_smoothing: float = 0.0
+    dropout_rate: float = 0.1
+
+
+# AlgoPerf's self-tuning baseline: one setting for all workloads.
+BASELINE = Configuration(
+    algorithm="nadamw",
+    learning_rate=0.0017486387539278373,
+    one_minus_beta1=0.06733926164,
+    beta2=0.9955159689799007,
+    weight_decay=0.08121616522670176,
+    warmup_factor=0.02,
+)
+ADAMW = replace(BASELINE, algorithm="adamw", one_minus_beta1=0.1, beta2=0.999, warmup_factor=0.05)
+NESTEROV = Configuration(
+    algorithm="nesterov", learning_rate=0.1, one_minus_beta1=0.1, weight_decay=5e-4, warmup_factor=0.05
+)
+CONFIGURATIONS = {
+    "imagenet_resnet_pocket": (
+        BASELINE,
+        replace(BASELINE, learning_rate=0.005, warmup_factor=0.05),
+        replace(ADAMW, learning_rate=0.003),
+        NESTEROV,
+        replace(NESTEROV, learning_rate=0.3, weight_decay=1e-4),
+    ),
+    "finewebedu_lm_pocket": (
+        BASELINE,
+        replace(BASELINE, learning_rate=0.005, warmup_factor=0.05),
+        replace(ADAMW, learning_rate=0.003),
+        replace(NESTEROV, learning_rate=1.0, one_minus_beta1=0.05, weight_decay=1e-5),
+        replace(NESTEROV, learning_rate=0.3, one_minus_beta1=0.05, weight_decay=1e-5),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The deciding metric after some steps; seconds of one core's processor time, evaluations left out."""
+
+    step: int
+    seconds: float
+    validation: float
+    test: float
+
+
+def learning_rate_factor(step: int, num_steps: int, configuration: Configuration) -> float:
+    """Warm-up, then half a cosine to 0, or for Nesterov momentum a line to 0.001 at 90 % of what is left."""
+    warmup = max(int(configuration.warmup_factor * num_steps), 1)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(num_steps - warmup, 1)
+    if configuration.algorithm == "nesterov":
+        return max(1 - progress / 0.9, 0.001)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+
+
+def optimizer_of(module: torch.nn.Module, configuration: Configuration) -> torch.optim.Optimizer:
+    """The configuration's optimizer; weight decay is decoupled but for Nesterov momentum, as in AlgoPerf."""
+    parameters, decay = module.parameters(), configuration.weight_decay
+    beta1 = 1 - configuration.one_minus_beta1
+    if configuration.algorithm == "nesterov":
+        return torch.optim.SGD(parameters, momentum=beta1, nesterov=True, weight_decay=decay)
+    betas = (beta1, configuration.beta2)
+    if configuration.algorithm == "adamw":
+        return torch.optim.AdamW(parameters, betas=betas, weight_decay=decay)
+    # So large a momentum decay keeps NAdam's momentum at beta1 from the first step on: Optax's NAdamW.
+    return torch.optim.NAdam(
+        parameters, betas=betas, weight_decay=decay, decoupled_weight_decay=True, momentum_decay=1e4
+    )
+
+
+def evaluate(facts: WorkloadFacts, program: TorchProgram, module: Any, data: Path, split: Split) -> float:
+    """The deciding metric on one split."""
+    sums: dict[str, float] = defaultdict(float)
+    module.eval()
+    with torch.no_grad():
+        for arrays in facts.evaluation_batches(data, split, facts.eval_batch_size):
+            batch = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
+            logits = program.logits(module, batch, dropout_rate=0.0)
+            for name, value in program.score(batch["targets"], logits, batch["weights"]).items():
+                sums[name] += float(value)
+    module.train()
+    return facts.metrics(sums)[facts.metric.name]
+
+
+def train(
+    facts: WorkloadFacts, configuration: Configuration, num_steps: int, seed: int, data: Path
+) -> Iterator[Evaluation]:
+    """Train once; evaluations from half of the steps on, every evaluation period and at the end."""
+    program: TorchProgram = facts.programs["torch"](facts.model)
+    torch.manual_seed(seed)
+    module = program.module().train()
+    optimizer = optimizer_of(module, configuration)
+    order = Order(batch_size=facts.batch_size(BASE_BATCH_SIZES[facts.base]), seed=seed)
+    period = facts.eval_period_steps or num_steps
+    seconds, started = 0.0, process_time()
+    for step, arrays in zip(range(num_steps), facts.training_batches(data, order), strict=False):
+        factor = learning_rate_factor(step, num_steps, configuration)
+        for group in optimizer.param_groups:
+            group["lr"] = configuration.learning_rate * factor
+        batch = {key: torch.from_numpy(array) for key, array in arrays.items()}
+        logits = program.logits(module, batch, dropout_rate=configuration.dropout_rate)
+        loss = program.loss(batch["targets"], logits, None, configuration.label_smoothing)
+        (loss["summed"] / loss["n_valid_examples"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        done = step + 1
+        if done == num_steps or (done % period == 0 and 2 * done >= num_steps):
+            seconds += process_time() - started
+            validation, test = (
+                evaluate(facts, program, module, data, split) for split in ("validation", "test")
+            )
+            yield Evaluation(step=done, seconds=seconds, validation=validation, test=test)
+            started = process_time()
+
+
+def best(facts: WorkloadFacts, evaluations: list[Evaluation]) -> Evaluation:
+    """The evaluation of best validation value; NaN is worst."""
+    sign = 1 if facts.metric.better == "higher" else -1
+    return max(evaluations, key=lambda e: -math.inf if math.isnan(e.validation) else sign * e.validation)
+
+
+def first_reaching(
+    facts: WorkloadFacts, evaluations: list[Evaluation], split: str, target: float
+) -> int | None:
+    """The step of the first evaluation that reaches the target."""
+    return next((e.step for e in evaluations if facts.metric.reached(getattr(e, split), target)), None)
+
+
+def targets_of(facts: WorkloadFacts, runs: list[Evaluation]) -> tuple[float, float]:
+    """Validation and test target from the best evaluations of the repeated runs."""
+    validation = statistics.median(run.validation for run in runs)
+    tests = [run.test for run in runs if facts.metric.reached(run.validation, validation)]
+    return validation, min(tests) if facts.metric.better == "higher" else max(tests)
+
+
+def describe(configuration: Configuration) -> str:
+    """One line."""
+    return (
+        f"{configuration.algorithm:8} lr {configuration.learning_rate:.4g} "
+        f"1-b1 {configuration.one_minus_beta1:.3g} wd {configuration.weight_decay:.2g} "
+        f"warm-up {configuration.warmup_factor:.2g}"
+    )
+
+
+def set_targets(facts: WorkloadFacts, data: Path, seeds: int) -> dict[str, Any]:
+    """Steps 1 and 2 of the protocol, printed as they go."""
+    num_steps = int(TARGET_SETTING_FRACTION * facts.step_hint)
+    candidates = []
+    for configuration in CONFIGURATIONS[facts.name]:
+        result = best(facts, list(train(facts, configuration, num_steps, 0, data)))
+        candidates.append((configuration, result))
+        click.echo(
+            f"{describe(configuration)}  validation {result.validation:.4f}  test {result.test:.4f}  "
+            f"step {result.step}/{num_steps}  {result.seconds:.0f} s"
+        )
+    overall = best(facts, [result for _, result in candidates])
+    chosen = next(configuration for configuration, result in candidates if result is overall)
+    repeats = [best(facts, list(train(facts, chosen, num_steps, seed, data))) for seed in range(1, seeds + 1)]
+    validation, test = targets_of(facts, repeats)
+    values = " ".join(f"{run.validation:.4f}/{run.test:.4f}" for run in repeats)
+    click.echo(f"chosen {describe(chosen)}\nseeds 1-{seeds}, validation/test: {values}")
+    click.echo(f"validation target {validation:.6f}, test target {test:.6f}")
+    return {
+        "steps": num_steps,
+        "configurations": [{**asdict(c), "best": asdict(r)} for c, r in candidates],
+        "chosen": asdict(chosen),
+        "repeats": [asdict(run) for run in repeats],
+        "validation_target": validation,
+        "test_target": test,
+    }
+
+
+def confirm(
+    facts: WorkloadFacts, data: Path, seeds: int, validation: float, test: float
+) -> list[dict[str, Any]]:
+    """Step 3: the baseline with several seeds, and once with a learning rate 30 times too low."""
+    badly_tuned = replace(BASELINE, learning_rate=BASELINE.learning_rate / 30)
+    rows = []
+    for configuration, seed in [*((BASELINE, seed) for seed in range(seeds)), (badly_tuned, 0)]:
+        evaluations = list(train(facts, configuration, facts.step_hint, seed, data))
+        reached = first_reaching(facts, evaluations, "validation", validation)
+        test_reached = first_reaching(facts, evaluations, "test", test)
+        top = best(facts, evaluations)
+        click.echo(
+            f"{describe(configuration)} seed {seed}: validation reached at {reached}, test at {test_reached} "
+            f"of {facts.budget_steps} steps; best {top.validation:.4f}; {evaluations[-1].seconds:.0f} s"
+        )
+        rows.append(
+            {
+                "configuration": asdict(configuration),
+                "seed": seed,
+                "validation_reached_at_step": reached,
+                "test_reached_at_step": test_reached,
+                "evaluations": [asdict(e) for e in evaluations],
+            }
+        )
+    return rows
+
+
+@click.command()
+@click.argument("workload", type=click.Choice(sorted(CONFIGURATIONS)))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the prepared data.")
+@click.option("--seeds", default=5, show_default=True, help="Repeats of the best configuration.")
+@click.option(
+    "--only", type=click.Choice(["set", "confirm"]), help="One half; confirm uses the page's targets."
+)
+def main(workload: str, data: Path, seeds: int, only: str | None) -> None:
+    """Set WORKLOAD's targets and check that the baseline reaches them."""
+    facts = WORKLOADS[workload]
+    facts.prepare(data)
+    torch.set_num_threads(1)
+    path = RESULTS / f"targets_{workload}.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if only == "confirm" and path.exists() else {}
+    record |= {"workload": workload, "torch": torch.__version__, "machine": platform.machine(), "threads": 1}
+    validation, test = facts.validation_target, facts.test_target
+    if only != "confirm":
+        record |= set_targets(facts, data, seeds)
+        validation, test = record["validation_target"], record["test_target"]
+    if only != "set":
+        record["confirmation"] = confirm(facts, data, seeds, validation, validation if test is None else test)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

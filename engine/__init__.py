@@ -1,0 +1,1 @@
+"""The race itself: clock, ledger, referee, racer and judge. Imports nothing else of Timetrial."""

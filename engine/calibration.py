@@ -1,0 +1,120 @@
+"""How long the reference baseline takes on this machine: what turns a pocket workload's steps into seconds.
+
+A pocket budget is stated in steps of the baseline, so that it holds on a slow laptop as on a fast one. A racer
+runs a few segments of the baseline without evaluation; the median segment counts, which a short disturbance does
+not move. The answer is kept per machine, framework and versions.
+"""
+
+import statistics
+from pathlib import Path
+
+import msgspec
+
+from timetrial.engine.clock import now_ns, seconds
+from timetrial.engine.errors import Error
+from timetrial.engine.link import Gone, Link
+from timetrial.engine.messages import Failed, Go, Message, PrepareRacer, RacerReady, Stopped
+from timetrial.engine.progress import Progress
+from timetrial.engine.records import write_json_atomic
+from timetrial.engine.referee import Crew, Patience
+from timetrial.engine.trial import TrialPlan
+
+_SEGMENTS = 5
+_STEPS_PER_SEGMENT = 8
+_HOUR_NS = 3_600 * 1_000_000_000
+
+
+class CalibrationError(Error):
+    """The reference baseline does not run on this machine."""
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """What was measured, in seconds."""
+
+    first_step_sec: float  # the first step, compilation included, beyond an ordinary one
+    step_sec: float
+
+    def budget_sec(self, steps: int) -> float:
+        """Time for that many steps of the baseline."""
+        return self.first_step_sec + steps * self.step_sec
+
+
+def measure(plan: TrialPlan, crew: Crew, patience: Patience) -> Pace:
+    """Run the baseline that `plan` names. CalibrationError if it fails."""
+    progress_path = crew.scratch / "progress"
+    Progress(progress_path, create=True).close()
+    plan.directory.path.mkdir(parents=True, exist_ok=True)
+    racer = crew.racer(plan)
+    try:
+        ready = _answer(
+            racer,
+            PrepareRacer(
+                workload=plan.facts.name,
+                framework=plan.framework,
+                submission=str(plan.submission_path),
+                hyperparameters=None,
+                trial_seed=plan.seed,
+                data=str(plan.data),
+                forbidden=[],
+                compile_cache=str(crew.scratch / "calibration"),
+                compile=plan.compile,
+                rank=0,
+                ranks=plan.ranks,
+                rendezvous_port=0,
+                progress=str(progress_path),
+                max_allowed_runtime_sec=plan.budget_sec,
+                eval_period_time_sec=plan.eval_period_sec,
+                checkpoint=None,
+            ),
+            patience.setup_sec,
+        )
+        assert isinstance(ready, RacerReady)
+        first_sec = _segment_sec(racer, 1, patience)
+        ends = [1 + _STEPS_PER_SEGMENT * (k + 1) for k in range(_SEGMENTS)]
+        step_sec = statistics.median(_segment_sec(racer, end, patience) for end in ends) / _STEPS_PER_SEGMENT
+    except Gone as gone:
+        raise CalibrationError(f"{plan.facts.name}: the reference baseline died: {gone}") from gone
+    finally:
+        racer.kill()
+    return Pace(max(first_sec - step_sec, 0.0), step_sec)
+
+
+class PaceCache:
+    """Calibrations kept in one file, by whatever decides them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, key: str) -> Pace | None:
+        """The pace kept under `key`; a file that cannot be read is as good as none, since it can be made again."""
+        return self._read().get(key)
+
+    def put(self, key: str, pace: Pace) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(self._path, self._read() | {key: pace})
+
+    def _read(self) -> dict[str, Pace]:
+        if not self._path.exists():
+            return {}
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, Pace])
+        except msgspec.MsgspecError:
+            return {}
+
+
+def _segment_sec(racer: Link, last_step: int, patience: Patience) -> float:
+    start = now_ns()
+    go = Go(run_ns=_HOUR_NS, last_step=last_step, new_results=[], train_state={})
+    stopped = _answer(racer, go, patience.first_step_sec)
+    assert isinstance(stopped, Stopped)
+    return seconds(now_ns() - start)
+
+
+def _answer(racer: Link, message: Message, patience_sec: float) -> Message:
+    racer.send(message)
+    answer = racer.receive(patience_sec)
+    if answer is None:
+        raise CalibrationError(f"the reference baseline did not answer within {patience_sec:g} s")
+    if isinstance(answer, Failed):
+        raise CalibrationError(f"the reference baseline failed: {answer.why}")
+    return answer

@@ -1,0 +1,95 @@
+"""What a race looks like on the terminal while it runs."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from timetrial.engine.clock import seconds
+from timetrial.engine.ledger import Account
+from timetrial.engine.records import TrialRecord
+from timetrial.engine.study import charged_seconds
+from timetrial.engine.trial import TrialPlan
+
+_DOING = {
+    Account.SETUP: "setting up",
+    Account.SUBMISSION: "training",
+    Account.SNAPSHOT: "snapshot",
+    Account.EVALUATION: "judging",
+    Account.CHECKPOINT: "checkpoint",
+    Account.LOGGING: "writing",
+}
+_COLOUR = {"target": "green", "budget": "yellow", "completed": "yellow"}
+
+
+class Watch:
+    """The observer of a race: one bar of submission time per trial, and a line when it ends."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:6.1f} / {task.total:.0f} s"),
+            TextColumn("step {task.fields[step]}"),
+            TextColumn("{task.fields[metric]}"),
+            TextColumn("[dim]{task.fields[doing]}"),
+            console=self._console,
+            refresh_per_second=5,
+        )
+        self._of: dict[str, TaskID] = {}
+
+    def say(self, line: str) -> None:
+        """One line for something that takes a while."""
+        self._console.print(f"[dim]{line}[/dim]")
+
+    @contextlib.contextmanager
+    def racing(self, plans: Sequence[TrialPlan]) -> Iterator[None]:
+        """Show bars while the block runs; first, the most that it can take."""
+        budget = sum(plan.budget_sec for plan in plans)
+        count = f"{len(plans)} trial{'s' if len(plans) > 1 else ''}"
+        self._console.print(f"{count}, at most {budget:.0f} s of submission time; evaluation comes on top")
+        with self._bars:
+            yield
+
+    def account_entered(self, plan: TrialPlan, account: Account) -> None:
+        self._bars.update(self._bar(plan), doing=_DOING[account])
+
+    def step_counted(self, plan: TrialPlan, step: int, submission_ns: int) -> None:
+        self._bars.update(self._bar(plan), completed=seconds(submission_ns), step=step)
+
+    def evaluated(self, plan: TrialPlan, row: dict[str, float]) -> None:
+        metric = plan.facts.metric
+        value = row[f"validation/{metric.name}"]
+        sign = "≥" if metric.better == "higher" else "≤"
+        text = f"{metric.name} {value:.4f} (target {sign} {plan.facts.validation_target:g})"
+        self._bars.update(self._bar(plan), metric=text)
+        if not self._console.is_terminal:
+            at = row["accumulated_submission_time"]
+            self._console.print(f"{self._title(plan)}  step {row['global_step']:g}  {at:.1f} s  {text}")
+
+    def finish(self, records: Sequence[TrialRecord]) -> None:
+        """A line per trial: how it ended and what it cost."""
+        for record in records:
+            colour = _COLOUR.get(record.status, "red")
+            self._console.print(
+                f"[{colour}]{record.status:9}[/{colour}] {record.submission} on {record.workload} "
+                f"({record.framework}), study {record.study}, trial {record.trial}: "
+                f"{charged_seconds(record):.2f} s, {record.steps} steps; {record.reason}",
+                highlight=False,
+            )
+            for flag in record.flags:
+                self._console.print(f"          [yellow]flag[/yellow] {flag}", highlight=False)
+
+    def _bar(self, plan: TrialPlan) -> TaskID:
+        key = str(plan.directory.path)
+        if key not in self._of:
+            self._of[key] = self._bars.add_task(
+                self._title(plan), total=plan.budget_sec, step=0, metric="", doing=""
+            )
+        return self._of[key]
+
+    @staticmethod
+    def _title(plan: TrialPlan) -> str:
+        return f"{plan.submission} · {plan.facts.name} · {plan.framework} · {plan.study}.{plan.trial}"

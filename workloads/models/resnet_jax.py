@@ -1,0 +1,173 @@
+"""A bottleneck residual network in Flax; see `resnet.py`.
+
+Images are NHWC here (N batch, H height, W width, C channels); convolutions have no bias.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from timetrial.engine.spec import ParameterType
+from timetrial.workloads.losses_jax import classification_score, softmax_cross_entropy
+from timetrial.workloads.models.resnet import ResNet
+
+
+def convolution(channels: int, kernel: int, stride: int = 1, name: str | None = None) -> nn.Conv:
+    """A convolution that keeps height and width at stride 1."""
+    padding = (kernel - 1) // 2
+    return nn.Conv(channels, (kernel, kernel), stride, padding=padding, use_bias=False, name=name)
+
+
+def batch_norm(use_running_average: bool, scale: float = 1.0, name: str | None = None) -> nn.BatchNorm:
+    """Batch normalisation; the running variance is the biased one."""
+    return nn.BatchNorm(
+        use_running_average,
+        momentum=0.9,
+        epsilon=1e-5,
+        scale_init=nn.initializers.constant(scale),
+        use_fast_variance=False,  # E[x^2] - E[x]^2 loses digits that torch keeps
+        name=name,
+    )
+
+
+class BottleneckResNetBlock(nn.Module):
+    """1x1, 3x3, 1x1 and the shortcut."""
+
+    width: int
+    stride: int
+    last_batch_norm_scale: float
+
+    @nn.compact
+    def __call__(self, x_NHWC: Array, use_running_average_bn: bool) -> Array:
+        y = convolution(self.width, 1)(x_NHWC)
+        y = nn.relu(batch_norm(use_running_average_bn)(y))
+        y = convolution(self.width, 3, self.stride)(y)
+        y = nn.relu(batch_norm(use_running_average_bn)(y))
+        y = convolution(4 * self.width, 1)(y)
+        y = batch_norm(use_running_average_bn, self.last_batch_norm_scale)(y)
+        shortcut = x_NHWC
+        if y.shape != x_NHWC.shape:
+            shortcut = convolution(4 * self.width, 1, self.stride, "Conv_proj")(x_NHWC)
+            shortcut = batch_norm(use_running_average_bn, name="BatchNorm_proj")(shortcut)
+        return nn.relu(y + shortcut)
+
+
+class Network(nn.Module):
+    """Images NHWC to logits (batch, classes)."""
+
+    config: ResNet
+
+    @nn.compact
+    def __call__(self, x_NHWC: Array, use_running_average_bn: bool) -> Array:
+        config = self.config
+        x_NHWC = convolution(config.width, config.stem_kernel, config.stem_stride, "Conv_init")(x_NHWC)
+        x_NHWC = nn.relu(batch_norm(use_running_average_bn, name="BatchNorm_init")(x_NHWC))
+        if config.stem_pool:
+            x_NHWC = nn.max_pool(x_NHWC, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        for stage, num_blocks in enumerate(config.stage_sizes):
+            for block in range(num_blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                bottleneck = BottleneckResNetBlock(
+                    config.width * 2**stage, stride, config.last_batch_norm_scale
+                )
+                x_NHWC = bottleneck(x_NHWC, use_running_average_bn)
+        return nn.Dense(config.num_classes, kernel_init=nn.initializers.normal(0.01))(x_NHWC.mean((1, 2)))
+
+
+def _type_of(path: tuple[Any, ...], leaf: Any) -> ParameterType:
+    module, name = path[-2].key, path[-1].key
+    if module.startswith("Conv"):
+        return ParameterType.CONV_WEIGHT
+    if module.startswith("BatchNorm"):
+        return ParameterType.BATCH_NORM_SCALE if name == "scale" else ParameterType.BATCH_NORM_BIAS
+    return ParameterType.WEIGHT if name == "kernel" else ParameterType.BIAS
+
+
+class Program:
+    """The JaxProgram of a residual network. Batches hold NHWC images."""
+
+    output_parameters = frozenset({"Dense_0"})
+    loss = staticmethod(softmax_cross_entropy)
+    score = staticmethod(classification_score)
+
+    def __init__(self, config: ResNet) -> None:
+        self.module = Network(config)
+        params, _ = jax.eval_shape(self.init, jax.ShapeDtypeStruct((2,), jnp.uint32))
+        self.parameter_types: Mapping[str, Any] = jax.tree_util.tree_map_with_path(_type_of, params)
+
+    def init(self, rng: Array) -> tuple[Any, Any]:
+        # No parameter depends on the image's size; 32 x 32 is the least that every stage can halve.
+        images = jnp.zeros((1, 32, 32, 3), jnp.float32)
+        state = dict(self.module.init(rng, images, use_running_average_bn=True))
+        return state.pop("params"), state
+
+    def logits(
+        self,
+        params: Any,
+        model_state: Any,
+        batch: Mapping[str, Array],
+        *,
+        train: bool,
+        update_batch_norm: bool,
+        use_running_average_bn: bool,
+        rng: Array,
+        dropout_rate: float | Array,
+    ) -> tuple[Array, Any]:
+        """There is no dropout in this model: the rate is ignored."""
+        logits, new_state = self.module.apply(
+            {"params": params, **model_state},
+            batch["inputs"],
+            use_running_average_bn,
+            mutable=["batch_stats"],
+        )
+        return logits, dict(new_state) if update_batch_norm else model_state
+
+
+def program(config: ResNet) -> Program:
+    """The program of this configuration."""
+    return Program(config)
+
+
+def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Parameters and model state from the torch module's state dict, each weight mapped once."""
+    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
+    params: dict[str, Any] = {"Dense_0": {"kernel": source["fc.weight"].T, "bias": source["fc.bias"]}}
+    statistics: dict[str, Any] = {}
+    for scope, conv, bn, torch_conv, torch_bn in _layers(source):
+        weights = params.setdefault(scope, {}) if scope else params
+        averages = statistics.setdefault(scope, {}) if scope else statistics
+        weights[conv] = {"kernel": source[f"{torch_conv}.weight"].transpose(2, 3, 1, 0)}
+        weights[bn] = {"scale": source[f"{torch_bn}.weight"], "bias": source[f"{torch_bn}.bias"]}
+        averages[bn] = {"mean": source[f"{torch_bn}.running_mean"], "var": source[f"{torch_bn}.running_var"]}
+    return jax.tree.map(jnp.asarray, params), jax.tree.map(jnp.asarray, {"batch_stats": statistics})
+
+
+def _layers(source: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Flax block (empty for the stem), Flax conv and batch norm, torch conv and batch norm."""
+    yield "", "Conv_init", "BatchNorm_init", "conv1", "bn1"
+    blocks = sorted(
+        {tuple(name.split(".")[:2]) for name in source if name.startswith("layer")}, key=_position
+    )
+    for number, block in enumerate(blocks):
+        scope, torch_scope = f"BottleneckResNetBlock_{number}", ".".join(block)
+        for i in range(3):
+            yield (
+                scope,
+                f"Conv_{i}",
+                f"BatchNorm_{i}",
+                f"{torch_scope}.conv{i + 1}",
+                f"{torch_scope}.bn{i + 1}",
+            )
+        if f"{torch_scope}.downsample.conv.weight" in source:
+            shortcut = f"{torch_scope}.downsample"
+            yield scope, "Conv_proj", "BatchNorm_proj", f"{shortcut}.conv", f"{shortcut}.bn"
+
+
+def _position(block: tuple[str, ...]) -> tuple[int, int]:
+    """(stage, number) of the torch block ("layer2", "0")."""
+    return int(block[0].removeprefix("layer")), int(block[1])

@@ -1,0 +1,129 @@
+"""A bottleneck residual network in torch; see `resnet.py`.
+
+Images are NCHW here (N batch, C channels, H height, W width); convolutions have no bias.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from timetrial.engine.spec import ParameterType
+from timetrial.workloads.losses_torch import classification_score, softmax_cross_entropy
+from timetrial.workloads.models.batch_norm_torch import BatchNorm2d
+from timetrial.workloads.models.initializers_torch import lecun_normal_
+from timetrial.workloads.models.resnet import ResNet
+
+
+def convolution(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps height and width at stride 1."""
+    layer = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=(kernel - 1) // 2, bias=False)
+    lecun_normal_(layer.weight)
+    return layer
+
+
+class Projection(nn.Module):
+    """The shortcut where a bottleneck changes shape."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv = convolution(channels_in, channels_out, 1, stride)
+        self.bn = BatchNorm2d(channels_out)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        out: Tensor = self.bn(self.conv(x_NCHW))
+        return out
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 and the shortcut."""
+
+    def __init__(self, channels_in: int, width: int, stride: int, last_batch_norm_scale: float) -> None:
+        super().__init__()
+        self.conv1 = convolution(channels_in, width, 1)
+        self.bn1 = BatchNorm2d(width)
+        self.conv2 = convolution(width, width, 3, stride)
+        self.bn2 = BatchNorm2d(width)
+        self.conv3 = convolution(width, 4 * width, 1)
+        self.bn3 = BatchNorm2d(4 * width)
+        nn.init.constant_(self.bn3.weight, last_batch_norm_scale)
+        same = stride == 1 and channels_in == 4 * width
+        self.downsample = None if same else Projection(channels_in, 4 * width, stride)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        shortcut = x_NCHW if self.downsample is None else self.downsample(x_NCHW)
+        y = F.relu(self.bn1(self.conv1(x_NCHW)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + shortcut)
+
+
+class Network(nn.Module):
+    """Images NCHW to logits (batch, classes)."""
+
+    def __init__(self, config: ResNet) -> None:
+        super().__init__()
+        self.stem_pool = config.stem_pool
+        self.conv1 = convolution(3, config.width, config.stem_kernel, config.stem_stride)
+        self.bn1 = BatchNorm2d(config.width)
+        self.num_stages = len(config.stage_sizes)
+        channels = config.width
+        for stage, num_blocks in enumerate(config.stage_sizes):
+            blocks, width = [], config.width * 2**stage
+            for block in range(num_blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                blocks.append(Bottleneck(channels, width, stride, config.last_batch_norm_scale))
+                channels = 4 * width
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(channels, config.num_classes)
+        nn.init.normal_(self.fc.weight, std=0.01)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        x_NCHW = F.relu(self.bn1(self.conv1(x_NCHW)))
+        if self.stem_pool:
+            x_NCHW = F.max_pool2d(x_NCHW, 3, 2, padding=1)
+        for stage in range(self.num_stages):
+            x_NCHW = self.get_submodule(f"layer{stage + 1}")(x_NCHW)
+        out: Tensor = self.fc(x_NCHW.mean((2, 3)))
+        return out
+
+
+def _parameter_types(network: Network) -> dict[str, ParameterType]:
+    types = {}
+    for path, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            types[f"{path}.weight"] = ParameterType.CONV_WEIGHT
+        elif isinstance(module, BatchNorm2d):
+            types[f"{path}.weight"] = ParameterType.BATCH_NORM_SCALE
+            types[f"{path}.bias"] = ParameterType.BATCH_NORM_BIAS
+        elif isinstance(module, nn.Linear):
+            types[f"{path}.weight"] = ParameterType.WEIGHT
+            types[f"{path}.bias"] = ParameterType.BIAS
+    return types
+
+
+class Program:
+    """The TorchProgram of a residual network. Batches hold NHWC images."""
+
+    output_parameters = frozenset({"fc.weight", "fc.bias"})
+    loss = staticmethod(softmax_cross_entropy)
+    score = staticmethod(classification_score)
+
+    def __init__(self, config: ResNet) -> None:
+        self.config = config
+        with torch.device("meta"):  # names only: draws no random numbers and takes no memory
+            self.parameter_types: Mapping[str, ParameterType] = _parameter_types(Network(config))
+
+    def module(self) -> nn.Module:
+        return Network(self.config)
+
+    def logits(self, module: nn.Module, batch: Mapping[str, Tensor], *, dropout_rate: float) -> Tensor:
+        """There is no dropout in this model: the rate is ignored."""
+        out: Tensor = module(batch["inputs"].permute(0, 3, 1, 2))
+        return out
+
+
+def program(config: ResNet) -> Program:
+    """The program of this configuration."""
+    return Program(config)
