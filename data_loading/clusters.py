@@ -27,7 +27,7 @@ NOISE = 1.2
 
 def prepare(folder: Path) -> None:
     """Generate the points; the same ones everywhere."""
-    prepare_once(folder, NAME, VERSION, lambda scratch: _generate())
+    prepare_once(folder, NAME, VERSION, _generate)
 
 
 def training_batches(folder: Path, order: Order) -> Iterator[NumpyBatch]:

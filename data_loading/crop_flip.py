@@ -41,4 +41,5 @@ def crop_and_flip(images: np.ndarray, indices: np.ndarray, epoch: Draws, padding
     # One gather of whole pixels: their positions in the flattened batch.
     row_starts = (np.arange(batch)[:, None] * padded.shape[1] + rows) * padded.shape[2]
     pixels = row_starts[:, :, None] + columns[:, None, :]
-    return padded.reshape(-1, channels).take(pixels, axis=0)
+    cropped: np.ndarray = padded.reshape(-1, channels).take(pixels, axis=0)
+    return cropped

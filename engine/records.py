@@ -100,9 +100,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True):
     submission_ns: int = 0  # the official, charged time
     wall_ns: int = 0  # equals the sum of `accounts`
     accounts: dict[str, int] = {}  # nanoseconds per `ledger.Account`
-    breakdown: dict[
-        str, int
-    ] = {}  # the racer's split of `submission`: data_wait, update, drain, first_call, ...
+    breakdown: dict[str, int] = {}  # the racer's split of `submission`: data_wait, update, drain, ...
     lost_ns: int = 0  # charged work that an interruption lost and a resumed trial did again
     steps: int = 0
     evaluations: int = 0

@@ -8,6 +8,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping
+from html import escape
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -35,6 +36,7 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "timetrial",
     "font.family": "sans-serif",
     "font.size": 11,
+    "text.parse_math": False,
     "axes.edgecolor": _FAINT,
     "axes.labelcolor": _INK,
     "axes.spines.top": False,
@@ -73,8 +75,8 @@ def looks(submissions: Iterable[object]) -> dict[str, Look]:
     }
 
 
-def legend_svgs(styles: Mapping[str, Look]) -> dict[str, str]:
-    """A short sample of every submission's line, as SVG."""
+def legend_svgs(styles: Mapping[str, Look], section: str) -> dict[str, str]:
+    """A short sample of every submission's line, as SVG with ids of its own in each section of the page."""
     samples = {}
     with matplotlib.rc_context(_STYLE):
         for number, (name, look) in enumerate(styles.items()):
@@ -84,7 +86,7 @@ def legend_svgs(styles: Mapping[str, Look]) -> dict[str, str]:
             axes.plot([0, 1, 2], [0, 0, 0], color=look.colour, linestyle=look.line, linewidth=1.8)
             axes.plot([1], [0], color=look.colour, marker=look.marker, markersize=7)
             axes.set_xlim(0, 2)
-            samples[name] = _svg(figure, f"key{number}", f"line of {name}")
+            samples[name] = _svg(figure, f"{section}-key{number}", f"line of {name}")
     return samples
 
 
@@ -143,7 +145,11 @@ def curve_svg(board: Leaderboard, workload: str, styles: Mapping[str, Look]) -> 
                 )  # fmt: skip
         axes.axhline(goal.target, color=_INK, linestyle=(0, (4, 3)), linewidth=1)
         _frame(axes, goal, pd.concat(curves.values())["value"] if curves else pd.Series(dtype=float))
-        return _svg(figure, f"curve-{workload}", f"{goal.metric.name} on {workload} against submission time")
+        return _svg(
+            figure,
+            f"curve{list(board.goals).index(workload)}",
+            f"{goal.metric.name} on {workload} against submission time",
+        )
 
 
 def _trials_to_draw(trials: pd.DataFrame) -> pd.DataFrame:
@@ -184,9 +190,9 @@ def _svg(figure: Figure, prefix: str, label: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(
-        r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", rf'<svg \1 role="img" aria-label="{label}">', text, count=1
-    )
+    view_box = re.search(r'viewBox="[^"]*"', text)
+    size = view_box[0] if view_box else ""
+    text = f'<svg {size} role="img" aria-label="{escape(label)}">' + text[text.index(">") + 1 :]
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-").replace('xlink:href="#', f'href="#{prefix}-')
     for colour, variable in _VARIABLES.items():

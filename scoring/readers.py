@@ -11,6 +11,7 @@ from timetrial.engine.errors import RecordError
 from timetrial.engine.facts import Metric
 from timetrial.engine.ledger import Account, totals_of
 from timetrial.engine.records import (
+    LEDGER_END,
     TrialDirectory,
     TrialRecord,
     read_json_object,
@@ -137,7 +138,7 @@ def _read_accounts(
         return None
     try:
         entries = read_ledger(files.ledger)
-        spans = [(entry.t, Account(entry.account)) for entry in entries[:-1]]
+        spans = [(entry.t, Account(entry.account)) for entry in entries if entry.account != LEDGER_END]
     except (RecordError, ValueError) as error:
         problems.append(Problem(str(files.ledger), str(error)))
         return None

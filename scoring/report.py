@@ -48,7 +48,6 @@ def render(board: Leaderboard) -> str:
     except ModuleNotFoundError as error:
         raise UsageError(f"a report needs {error.name}; install timetrial[report]") from error
     styles = plots.looks(board.scores.index)
-    keys = _keys(plots.legend_svgs(styles))
     curves = "\n".join(
         f"<figure><h3>{escape(name)}</h3>{plots.curve_svg(board, name, styles)}</figure>"
         for name in board.goals
@@ -63,8 +62,8 @@ def render(board: Leaderboard) -> str:
         score_note=_SCORE_NOTES[board.mode],
         times=_times(board),
         times_note=_times_note(board),
-        keys=keys,
-        keys_again=keys,
+        profile_keys=_keys(plots.legend_svgs(styles, "profile")),
+        curve_keys=_keys(plots.legend_svgs(styles, "curve")),
         profile=plots.profile_svg(board, styles),
         curves=curves,
         ledger=_ledger(board),

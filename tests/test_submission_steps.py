@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from timetrial.engine.algoperf_jax import replicate
 from timetrial.engine.search import load_space, trial_points
 from timetrial.engine.submission import load
 from timetrial.submissions import SUBMISSIONS, schedules, schedules_jax
@@ -128,7 +129,7 @@ def run_torch(name, start, h):
 
 def run_jax(name, start, h):
     functions = load(SUBMISSIONS[name], "jax").functions
-    params = {key: jnp.array(value) for key, value in start.items()}
+    params = replicate(start)  # as a workload gives them; otherwise the second step is traced anew
     state = functions.init_optimizer_state(Given(), params, None, h, None)
     for step in range(STEPS):
         # One row, because the batch is split along its first axis.

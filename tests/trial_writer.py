@@ -51,7 +51,12 @@ def write_pocket_run(root, *, submissions=("adamw", "nesterov"), workloads=("dig
             for study in range(studies):
                 hit = 10.0 * rank + study
                 charged = int(hit * 1e9)
-                accounts = {"setup": 2_000_000_001, "submission": charged, "snapshot": 3, "evaluation": 5 * 10**9}
+                accounts = {
+                    "setup": 2_000_000_001,
+                    "submission": charged,
+                    "snapshot": 3,
+                    "evaluation": 5 * 10**9,
+                }
                 breakdown = {"data_wait": charged // 10, "update": charged // 2, "first_call": charged // 5}
                 write_trial(
                     root,

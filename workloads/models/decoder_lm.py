@@ -13,9 +13,9 @@ INIT_STD = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderLM:
-    """Pre-norm transformer: RMSNorm, rotary embedding, QK-norm with a learned scale, gated MLP, tied embeddings.
+    """Pre-norm transformer: RMSNorm, rotary embedding, QK-norm, gated MLP, tied embeddings.
 
-    No biases and no dropout (AlgoPerf's `finewebedu_lm`).
+    Queries are multiplied by a learned scale. No biases and no dropout (AlgoPerf's `finewebedu_lm`).
     """
 
     num_tokens: int

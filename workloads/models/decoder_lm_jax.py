@@ -37,7 +37,8 @@ def rotated(x_BTNH: Array, cos_T1H: Array, sin_T1H: Array) -> Array:
 
 def unit_norm(x_BTNH: Array) -> Array:
     """Each head's vector divided by its Euclidean norm."""
-    return x_BTNH / (jnp.linalg.norm(x_BTNH, axis=-1, keepdims=True) + QK_NORM_EPSILON)
+    unit: Array = x_BTNH / (jnp.linalg.norm(x_BTNH, axis=-1, keepdims=True) + QK_NORM_EPSILON)
+    return unit
 
 
 class Attention(nn.Module):
@@ -153,7 +154,8 @@ class Program:
         dropout_rate: float | Array,
     ) -> tuple[Array, None]:
         """There is neither dropout nor batch normalisation in this model: their arguments are ignored."""
-        return self.module.apply({"params": params}, batch["inputs"]), None
+        logits = self.module.apply({"params": params}, batch["inputs"])
+        return jnp.asarray(logits), None
 
 
 def program(config: DecoderLM) -> Program:

@@ -35,7 +35,8 @@ def rotated(x_BTNH: Tensor, cos_T1H: Tensor, sin_T1H: Tensor) -> Tensor:
 
 def unit_norm(x_BTNH: Tensor) -> Tensor:
     """Each head's vector divided by its Euclidean norm."""
-    return x_BTNH / (torch.linalg.vector_norm(x_BTNH, dim=-1, keepdim=True) + QK_NORM_EPSILON)
+    unit: Tensor = x_BTNH / (torch.linalg.vector_norm(x_BTNH, dim=-1, keepdim=True) + QK_NORM_EPSILON)
+    return unit
 
 
 class Attention(nn.Module):

@@ -68,7 +68,7 @@ class Network(nn.Module):
         x_NHWC = convolution(config.width, config.stem_kernel, config.stem_stride, "Conv_init")(x_NHWC)
         x_NHWC = nn.relu(batch_norm(use_running_average_bn, name="BatchNorm_init")(x_NHWC))
         if config.stem_pool:
-            x_NHWC = nn.max_pool(x_NHWC, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            x_NHWC = nn.max_pool(x_NHWC, (3, 3), (2, 2), ((1, 1), (1, 1)))  # type: ignore[no-untyped-call]
         for stage, num_blocks in enumerate(config.stage_sizes):
             for block in range(num_blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
@@ -97,7 +97,7 @@ class Program:
 
     def __init__(self, config: ResNet) -> None:
         self.module = Network(config)
-        params, _ = jax.eval_shape(self.init, jax.ShapeDtypeStruct((2,), jnp.uint32))
+        params, _ = jax.eval_shape(self.init, np.zeros(2, np.uint32))
         self.parameter_types: Mapping[str, Any] = jax.tree_util.tree_map_with_path(_type_of, params)
 
     def init(self, rng: Array) -> tuple[Any, Any]:
