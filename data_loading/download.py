@@ -104,4 +104,8 @@ def _open(url: str, headers: dict[str, str]) -> Any:
         pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
         # Not repeated to a host that the server redirects to.
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
-    return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        error.close()  # an answer with a body of its own
+        raise

@@ -44,9 +44,15 @@ def _meta_data(log: TrialLog) -> dict[str, Any]:
 
 
 def _line(facts: Mapping[str, Any]) -> str:
-    """One line of text; nested objects are flattened."""
-    return ", ".join(
-        _line(value) if isinstance(value, Mapping) else f"{key.replace('_', ' ')} {value}"
-        for key, value in facts.items()
-        if value not in (None, "")
-    )
+    """One line of text; nested objects are flattened, what is empty is left out."""
+    return ", ".join(_text(key, value) for key, value in facts.items() if value not in (None, "", [], {}))
+
+
+def _text(key: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return _line(value)
+    if isinstance(value, list):
+        value = " + ".join(map(str, value))
+    elif key.endswith("_bytes"):
+        key, value = key.removesuffix("_bytes"), f"{value / 2**30:.0f} GiB"
+    return f"{key.replace('_', ' ')} {value}"

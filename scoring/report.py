@@ -121,7 +121,7 @@ def _leaderboard(board: Leaderboard) -> str:
     ].itertuples():
         bar = f'<span class="score"><i style="width:{100 * score:.2f}%"></i></span>'
         rows.append([str(rank), _text(name), f"{score:.4f}", bar, f"{reached}/{trials}"])
-    return _table(["#", "Submission", "Score", "", "Trials at target"], rows, text={1, 3})
+    return _table(["#", "Submission", "Score", "", "At target"], rows, text={1, 3})
 
 
 def _times(board: Leaderboard) -> str:
@@ -184,7 +184,7 @@ def _ledger(board: Leaderboard) -> str:
         '<p class="soft">Wall time of every trial (submission · workload · study/trial), one bar each. Only '
         f'the parts named submission are charged.</p><ul class="keys">{swatches}</ul>'
         + _folded(len(bars), "trials", "\n".join(bars))
-        + _folded(_OPEN_ROWS + 1, "Seconds of every part, as a table:", _ledger_table(board), count=False)
+        + _folded(_OPEN_ROWS + 1, "Seconds of every part, as a table", _ledger_table(board), count=False)
     )
 
 
@@ -210,21 +210,23 @@ def _ledger_table(board: Leaderboard) -> str:
 
 
 def _trials(board: Leaderboard) -> str:
-    header = ["Submission", "Workload", "Study", "Trial", "Status", "Seconds to target", "Best metric"]
+    header = ["Submission", "Workload", "Study/trial", "Status", "Seconds to target", "Best metric"]
     rows = [
         [
-            *(_text(row[key]) for key in ("submission", "workload", "study", "trial", "status")),
+            _text(row["submission"]),
+            _text(row["workload"]),
+            f"{row['study']}/{row['trial']}",
+            _text(row["status"]),
             format_seconds(row["seconds"]) if row["row"] >= 0 else "-",
             "-" if math.isnan(row["best"]) else f"{row['best']:.6g}",
             str(row["evaluations"]),
-            {True: "yes", False: "no"}.get(row["official"], "-"),
-            _text(row["flags"]),
+            _text(", ".join(filter(None, ["unofficial" if row["official"] is False else "", row["flags"]]))),
             _text(row["reason"]),
         ]
         for row in board.trials.to_dict("records")
     ]
-    header += ["Evaluations", "Official", "Flags", "Reason"]
-    return _folded(len(rows), "trials", _table(header, rows, text={0, 1, 4, 9, 10}, wrap={10}))
+    header += ["Evaluations", "Flags", "Reason"]
+    return _folded(len(rows), "trials", _table(header, rows, text={0, 1, 3, 7, 8}))
 
 
 def _problems(board: Leaderboard) -> str:

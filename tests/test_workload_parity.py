@@ -1,0 +1,212 @@
+"""Same weights, same batch, same numbers: torch and JAX, for every workload, in float32 and float64."""
+
+import copy
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from workload_batches import random_batch
+
+from timetrial.workloads import WORKLOADS
+
+BATCH_SIZE = 4
+LEARNING_RATE = 0.1
+SMOOTHING = 0.1
+RNG = np.array([0, 7], np.uint32)
+# Of the largest entry of what is compared. float64 leaves no room for another formula; float32 only for the
+# order of sums, which the square of a batch norm's tiny variance can enlarge a hundredfold.
+TOLERANCE = {"float32": 3e-4, "float64": 1e-10}
+
+
+def assert_close(got, wanted, dtype, what, scale=None):
+    wanted = np.asarray(wanted, np.float64)
+    scale = np.abs(wanted).max() if scale is None else scale
+    difference = np.abs(np.asarray(got, np.float64) - wanted).max(initial=0)
+    assert difference <= TOLERANCE[dtype] * scale, f"{what}: {difference} of {scale}"
+
+
+class Side:
+    """A workload's programs with one set of weights that nothing initialises to 0 or 1."""
+
+    def __init__(self, facts, dtype):
+        self.dtype = dtype
+        self.torch_program = facts.programs["torch"](facts.model)
+        self.jax_program = facts.programs["jax"](facts.model)
+        self.from_torch = importlib.import_module(type(self.jax_program).__module__).from_torch
+        torch.manual_seed(0)
+        self.module = self.torch_program.module().to(getattr(torch, dtype))
+        with torch.no_grad():
+            for parameter in self.module.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+            for name, buffer in self.module.named_buffers():
+                if name.endswith("running_var"):
+                    buffer.uniform_(0.5, 2)
+                elif name.endswith("running_mean"):
+                    buffer.normal_()
+        batch = random_batch(facts.model, BATCH_SIZE)
+        self.batch = {k: v.astype(dtype) if v.dtype == np.float32 else v for k, v in batch.items()}
+        self.mask = np.ones(batch["targets"].shape, dtype)
+        self.mask[-1] = 0
+
+    def jax_tree(self, module):
+        """(parameters, model state) of a torch module, in JAX's naming."""
+        return self.from_torch(module.state_dict())
+
+    def jax_gradients(self, module):
+        state = module.state_dict()
+        return self.from_torch(state | {name: p.grad for name, p in module.named_parameters()})[0]
+
+    def torch_logits(self, module):
+        batch = {key: torch.from_numpy(array) for key, array in self.batch.items()}
+        return self.torch_program.logits(module, batch, dropout_rate=0.0)
+
+    def jax_logits(self, params, state, train):
+        return self.jax_program.logits(
+            params,
+            state,
+            self.batch,
+            train=train,
+            update_batch_norm=train,
+            use_running_average_bn=not train,
+            rng=RNG,
+            dropout_rate=0.0,
+        )
+
+    def losses(self, program, logits, convert):
+        """The loss with and without mask and smoothing."""
+        targets, mask = convert(self.batch["targets"]), convert(self.mask)
+        return [program.loss(targets, logits, m, s) for m in (None, mask) for s in (0.0, SMOOTHING)]
+
+
+def compare(side):
+    dtype = side.dtype
+    params, state = side.jax_tree(side.module)
+
+    evaluated = side.torch_logits(copy.deepcopy(side.module).eval()).detach()
+    assert_close(
+        jax.jit(side.jax_logits, static_argnums=2)(params, state, False)[0], evaluated, dtype, "evaluation"
+    )
+
+    module = copy.deepcopy(side.module).train()
+    logits = side.torch_logits(module)
+    losses = side.losses(side.torch_program, logits, torch.from_numpy)
+    (losses[3]["summed"] / losses[3]["n_valid_examples"]).backward()
+
+    @jax.jit
+    def step(params, state):
+        def mean_loss(params):
+            logits, new_state = side.jax_logits(params, state, True)
+            losses = side.losses(side.jax_program, logits, jnp.asarray)
+            return losses[3]["summed"] / losses[3]["n_valid_examples"], (logits, new_state, losses)
+
+        gradients, rest = jax.grad(mean_loss, has_aux=True)(params)
+        updated = jax.tree.map(lambda p, g: p - LEARNING_RATE * g, params, gradients)
+        return gradients, updated, *rest
+
+    gradients, updated, jax_logits, new_state, jax_losses = step(params, state)
+    assert jax_logits.dtype == dtype and jax_logits.shape == logits.shape
+    assert_close(jax_logits, logits.detach(), dtype, "training logits")
+    for ours, theirs in zip(jax_losses, losses, strict=True):
+        for key in ("summed", "n_valid_examples", "per_example"):
+            assert_close(ours[key], theirs[key].detach(), dtype, key)
+
+    wanted = side.jax_gradients(module)
+    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(wanted))
+    for (path, leaf), ours in zip(
+        jax.tree_util.tree_leaves_with_path(wanted), jax.tree.leaves(gradients), strict=True
+    ):
+        assert_close(ours, leaf, dtype, f"gradient of {jax.tree_util.keystr(path)}", scale)
+
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter -= LEARNING_RATE * parameter.grad
+    wanted, wanted_state = side.jax_tree(module)
+    assert jax.tree.structure(new_state) == jax.tree.structure(wanted_state)
+    jax.tree.map(
+        lambda ours, theirs: assert_close(ours, theirs, dtype, "updated", 1 + scale), updated, wanted
+    )
+    jax.tree.map(
+        lambda ours, theirs: assert_close(ours, theirs, dtype, "statistics"), new_state, wanted_state
+    )
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_both_frameworks_compute_the_same_in_float64(name):
+    with jax.enable_x64(True):
+        compare(Side(WORKLOADS[name], "float64"))
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_both_frameworks_compute_the_same_in_float32(name):
+    compare(Side(WORKLOADS[name], "float32"))
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_parameters_correspond_and_are_float32(name):
+    side = Side(WORKLOADS[name], "float32")
+    params, state = side.jax_program.init(RNG)
+    mapped_params, mapped_state = side.jax_tree(side.module)
+
+    def shapes(tree):
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), tree)
+
+    assert shapes(params) == shapes(mapped_params) and shapes(state) == shapes(mapped_state)
+    assert {
+        dtype for _, dtype in jax.tree.leaves(shapes(params), is_leaf=lambda x: isinstance(x, tuple))
+    } == {"float32"}
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == sum(
+        p.numel() for p in side.module.parameters()
+    )
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_parameter_types_are_declared_for_every_parameter_and_alike(name):
+    side = Side(WORKLOADS[name], "float32")
+    params, _ = side.jax_program.init(RNG)
+    types = side.torch_program.parameter_types
+    assert set(types) == {parameter for parameter, _ in side.module.named_parameters()}
+    assert jax.tree.structure(side.jax_program.parameter_types) == jax.tree.structure(params)
+    # The map of the weights maps the types too, once each type is a tensor of its parameter's shape.
+    as_weights = {name: torch.full_like(p, types[name].value) for name, p in side.module.named_parameters()}
+    mapped, _ = side.from_torch(side.module.state_dict() | as_weights)
+    expected = jax.tree.map(lambda leaf: float(leaf.reshape(-1)[0]), mapped)
+    assert expected == jax.tree.map(lambda kind: float(kind.value), side.jax_program.parameter_types)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_output_layer_is_named(name):
+    side = Side(WORKLOADS[name], "float32")
+    params, _ = side.jax_program.init(RNG)
+    assert side.torch_program.output_parameters <= {
+        parameter for parameter, _ in side.module.named_parameters()
+    }
+    assert side.jax_program.output_parameters <= set(params)
+    outputs = sum(
+        dict(side.module.named_parameters())[n].numel() for n in side.torch_program.output_parameters
+    )
+    assert outputs == sum(
+        leaf.size for n in side.jax_program.output_parameters for leaf in jax.tree.leaves(params[n])
+    )
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_initial_weights_have_the_same_distribution(name):
+    """Per tensor: the standard deviations agree as far as their sizes let one tell, and so do constants."""
+    side = Side(WORKLOADS[name], "float32")
+    torch.manual_seed(1)
+    ours, _ = side.jax_tree(side.torch_program.module())
+    theirs, _ = side.jax_program.init(RNG)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        if a.std() == 0:
+            np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+        else:
+            # The standard error of a standard deviation is s / sqrt(2 n); twice, for two of them, times 4.
+            assert abs(a.std() / b.std() - 1) < 4 / np.sqrt(a.size), jax.tree_util.keystr(path)
+            assert abs(a.mean()) < 5 * a.std() / np.sqrt(a.size), jax.tree_util.keystr(path)
+            assert abs(np.abs(a).max() / a.std() - np.abs(b).max() / b.std()) < 2.0, jax.tree_util.keystr(
+                path
+            )
