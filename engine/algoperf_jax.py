@@ -30,12 +30,12 @@ def get_mesh() -> Mesh:
 
 def get_replicate_sharding() -> NamedSharding:
     """A whole copy on every device."""
-    return NamedSharding(get_mesh(), PartitionSpec())  # type: ignore[no-untyped-call]
+    return NamedSharding(get_mesh(), PartitionSpec())
 
 
 def get_batch_dim_sharding() -> NamedSharding:
     """An equal share of the first axis on every device."""
-    return NamedSharding(get_mesh(), PartitionSpec("batch"))  # type: ignore[no-untyped-call]
+    return NamedSharding(get_mesh(), PartitionSpec("batch"))
 
 
 def shard_along_batch_dim(tree: Any) -> Any:

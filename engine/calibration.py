@@ -13,11 +13,11 @@ import msgspec
 from timetrial.engine.clock import now_ns, seconds
 from timetrial.engine.errors import Error
 from timetrial.engine.link import Gone, Link
-from timetrial.engine.messages import Failed, Go, Message, PrepareRacer, RacerReady, Stopped
+from timetrial.engine.messages import Failed, Go, Message, RacerReady, Stopped
 from timetrial.engine.progress import Progress
 from timetrial.engine.records import write_json_atomic
 from timetrial.engine.referee import Crew, Patience
-from timetrial.engine.trial import TrialPlan
+from timetrial.engine.trial import TrialPlan, preparation
 
 _SEGMENTS = 5
 _STEPS_PER_SEGMENT = 8
@@ -48,22 +48,11 @@ def measure(plan: TrialPlan, crew: Crew, patience: Patience) -> Pace:
     try:
         ready = _answer(
             racer,
-            PrepareRacer(
-                workload=plan.facts.name,
-                framework=plan.framework,
-                submission=str(plan.submission_path),
-                hyperparameters=None,
-                trial_seed=plan.seed,
-                data=str(plan.data),
+            preparation(
+                plan,
+                progress=progress_path,
+                compile_cache=crew.scratch / "calibration",
                 forbidden=[],
-                compile_cache=str(crew.scratch / "calibration"),
-                compile=plan.compile,
-                rank=0,
-                ranks=plan.ranks,
-                rendezvous_port=0,
-                progress=str(progress_path),
-                max_allowed_runtime_sec=plan.budget_sec,
-                eval_period_time_sec=plan.eval_period_sec,
                 checkpoint=None,
             ),
             patience.setup_sec,

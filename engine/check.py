@@ -58,11 +58,12 @@ def check(
     except SyntaxError as error:
         text = f"not valid Python: {error.msg}"
         return [Finding(level=Level.ERROR, subject=file.name, text=text, line=error.lineno)]
+    files = source_rules.python_files(file, framework)
     findings = [
         *_functions(tree),
-        *_search_space(file, tree),
-        *_imports(file, framework),
-        *_telling_workloads_apart(file, workload_names),
+        *_search_space(file, tree, files),
+        *_imports(file, files, framework),
+        *_telling_workloads_apart(file, files, workload_names),
         *_module_level(tree),
     ]
     if dry_step is not None:
@@ -116,7 +117,7 @@ def _signature(name: str, node: ast.FunctionDef) -> Finding:
     compared = [parameter for parameter in given if parameter != "train_state"]
     if compared != expected and not node.args.vararg and not node.args.kwarg:
         return finding(Level.NOTE, f"callable, but AlgoPerf's order and names are ({', '.join(expected)})")
-    return finding(Level.OK, f"({', '.join(given)})")
+    return finding(Level.OK, "parameters as in AlgoPerf")
 
 
 def _required(node: ast.FunctionDef) -> list[str]:
@@ -130,7 +131,7 @@ def _required(node: ast.FunctionDef) -> list[str]:
     return [argument.arg for argument in (*positional, *keyword_only)]
 
 
-def _search_space(file: Path, tree: ast.Module) -> Iterator[Finding]:
+def _search_space(file: Path, tree: ast.Module, files: list[Path]) -> Iterator[Finding]:
     path = file.parent / SEARCH_SPACE_FILE
     subject = SEARCH_SPACE_FILE
     if not path.is_file():
@@ -157,24 +158,26 @@ def _search_space(file: Path, tree: ast.Module) -> Iterator[Finding]:
         if name not in names:
             text = f"hyperparameters.{name} is read, but the search space does not have it"
             yield Finding(level=Level.NOTE, subject=subject, text=text, line=line)
-    unread = sorted(names - source_rules.words(file)) if source_rules.hyperparameters_read(tree) else []
+    unread = sorted(names - source_rules.words(files)) if source_rules.hyperparameters_read(tree) else []
     for name in unread:
         text = f"{name} is in the search space, but no file of the submission reads it"
         yield Finding(level=Level.NOTE, subject=subject, text=text)
 
 
-def _imports(file: Path, framework: Framework) -> Iterator[Finding]:
-    for source in source_rules.python_files(file):
+def _imports(file: Path, files: list[Path], framework: Framework) -> Iterator[Finding]:
+    for source in files:
         for name, line, defect in source_rules.unresolved_imports(source, file.parent, framework):
             yield Finding(level=Level.ERROR, subject=_shown(source, file), text=f"{name} {defect}", line=line)
-        for name, line, why in source_rules.doubtful_imports(source):
+        for name, line, why in source_rules.doubtful_imports(source, framework):
             yield Finding(level=Level.NOTE, subject=_shown(source, file), text=f"{name}: {why}", line=line)
         for text, line in source_rules.global_settings(source):
             yield Finding(level=Level.NOTE, subject=_shown(source, file), text=text, line=line)
 
 
-def _telling_workloads_apart(file: Path, workload_names: Collection[str]) -> Iterator[Finding]:
-    for source in source_rules.python_files(file):
+def _telling_workloads_apart(
+    file: Path, files: list[Path], workload_names: Collection[str]
+) -> Iterator[Finding]:
+    for source in files:
         for name, line in source_rules.branches_on_names(source, workload_names):
             text = f"{name!r} outside get_batch_size tells a workload apart, which the rules forbid"
             yield Finding(level=Level.ERROR, subject=_shown(source, file), text=text, line=line)
@@ -193,9 +196,9 @@ def _module_level(tree: ast.Module) -> Iterator[Finding]:
 
 def _dry_step(dry_step: DryStep, file: Path, framework: Framework) -> Finding:
     try:
-        return Finding(level=Level.OK, subject="one step", text=dry_step(file, framework))
+        return Finding(level=Level.OK, subject="steps", text=dry_step(file, framework))
     except Error as error:
-        return Finding(level=Level.ERROR, subject="one step", text=str(error))
+        return Finding(level=Level.ERROR, subject="steps", text=str(error))
 
 
 def _shown(source: Path, file: Path) -> str:

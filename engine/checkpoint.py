@@ -30,9 +30,7 @@ def save(path: Path, sections: Mapping[str, Any], to_bytes: ToBytes) -> tuple[in
     """
     arrays: dict[str, np.ndarray] = {}
     left_out: list[str] = []
-    nodes = {
-        name: _encode(tree, f"{name}", to_bytes, arrays, left_out) for name, tree in sections.items()
-    }
+    nodes = {name: _encode(tree, f"{name}", to_bytes, arrays, left_out) for name, tree in sections.items()}
     if left_out:
         return 0, left_out
     structure = msgspec.json.encode(nodes).decode()
@@ -92,9 +90,7 @@ def _encode(
         ]
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
-        return [
-            kind, [_encode(v, f"{path}.{i}", to_bytes, arrays, left_out) for i, v in enumerate(value)]
-        ]
+        return [kind, [_encode(v, f"{path}.{i}", to_bytes, arrays, left_out) for i, v in enumerate(value)]]
     if hasattr(value, "state_dict"):
         return ["state", _encode(value.state_dict(), path, to_bytes, arrays, left_out)]
     left_out.append(f"{path} (a {type(value).__qualname__})")

@@ -6,8 +6,6 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from timetrial.engine.facts import WorkloadFacts
 from timetrial.engine.link import Gone, Link, LocalLink, ProcessLink, RankedLink
 from timetrial.engine.messages import Failed, JudgeReady, PrepareJudge
@@ -126,5 +124,15 @@ def _remove_abandoned(where: Path) -> None:
     """Folders of referees that were killed."""
     for folder in where.glob(f"{_PREFIX}*-*"):
         owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+        if owner.isdigit() and not _is_alive(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,23 +1,23 @@
 """What the racer and the judge need of JAX; `device_torch.py` has the same names."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import metadata
 from typing import Any
 
 import jax
 import jax.monitoring
-import jaxlib
 import numpy as np
 
 from timetrial.engine import checkpoint, workload_jax
 from timetrial.engine.algoperf_jax import get_batch_dim_sharding, get_replicate_sharding
 from timetrial.engine.errors import UsageError
-from timetrial.engine.facts import NumpyBatch, WorkloadFacts
+from timetrial.engine.facts import Framework, NumpyBatch, WorkloadFacts
 from timetrial.engine.quiet import wait_until_quiet
 
-_block_until_ready = jax.block_until_ready
-_live_arrays = jax.live_arrays
-_effects_barrier = jax.effects_barrier
+_block_until_ready: Callable[[Any], Any] = jax.block_until_ready
+_live_arrays: Callable[[], list[jax.Array]] = jax.live_arrays
+_effects_barrier: Callable[[], None] = jax.effects_barrier
 
 _COMPILE_EVENTS = {
     "/jax/core/compile/jaxpr_trace_duration": "trace_seconds",
@@ -30,7 +30,7 @@ _COMPILE_EVENTS = {
 class JaxDevice:
     """All local devices: parameters replicated, batches split along their first axis."""
 
-    framework = "jax"
+    framework: Framework = "jax"
     key_dtype = np.uint32
     named_tensors = staticmethod(workload_jax.named_tensors)
     load_tensors = staticmethod(workload_jax.load_tensors)
@@ -38,7 +38,9 @@ class JaxDevice:
     def __init__(self, *, rank: int, ranks: int, rendezvous_port: int, compile_cache: str) -> None:
         del rank, rendezvous_port
         if ranks != 1:
-            raise UsageError(f"{ranks} ranks were asked for, but JAX drives all local devices from one process")
+            raise UsageError(
+                f"{ranks} ranks were asked for, but JAX drives all local devices from one process"
+            )
         jax.config.update("jax_compilation_cache_dir", compile_cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -53,11 +55,11 @@ class JaxDevice:
 
     def describe(self) -> str:
         """The device's name, for records."""
-        return jax.local_devices()[0].device_kind
+        return str(jax.local_devices()[0].device_kind)
 
     def versions(self) -> dict[str, str]:
         """Versions that decide the numbers and the speed."""
-        return {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
+        return {"jax": jax.__version__, "jaxlib": metadata.version("jaxlib")}
 
     def workload(self, facts: WorkloadFacts, **limits: Any) -> workload_jax.JaxWorkload:
         return workload_jax.JaxWorkload(facts, sharding=self._replicated, **limits)

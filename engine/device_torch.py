@@ -11,7 +11,7 @@ import torch.distributed
 from torch import nn
 
 from timetrial.engine import checkpoint, workload_torch
-from timetrial.engine.facts import NumpyBatch, WorkloadFacts
+from timetrial.engine.facts import Framework, NumpyBatch, WorkloadFacts
 from timetrial.engine.quiet import wait_until_quiet
 
 # Bound before any submission is imported, so that a patched module attribute changes nothing here.
@@ -21,7 +21,7 @@ _cuda_synchronize = torch.cuda.synchronize
 class TorchDevice:
     """One rank's device: a GPU where there is one, the CPU otherwise."""
 
-    framework = "torch"
+    framework: Framework = "torch"
     key_dtype = np.int32
     named_tensors = staticmethod(workload_torch.named_tensors)
     load_tensors = staticmethod(workload_torch.load_tensors)
@@ -37,9 +37,9 @@ class TorchDevice:
             torch.cuda.set_device(self._device)
             torch.backends.cudnn.benchmark = True
         if ranks > 1:
-            store = torch.distributed.TCPStore("127.0.0.1", rendezvous_port, ranks, rank == 0)
             backend = "cpu:gloo,cuda:nccl" if self._cuda else "gloo"
-            torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=ranks)
+            rendezvous = f"tcp://127.0.0.1:{rendezvous_port}"
+            torch.distributed.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=ranks)
             # Stopping is agreed on without touching the GPU's queue.
             self._agreement = torch.distributed.new_group(backend="gloo")
 

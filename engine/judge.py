@@ -74,9 +74,7 @@ class Judge:
         read = now_ns()
         if wrong is not None:
             return Verdict(metrics={}, diverged=wrong, read_ns=read - start, judge_ns=0)
-        self._params, self._model_state = self._device.load_tensors(
-            self._params, self._model_state, tensors
-        )
+        self._params, self._model_state = self._device.load_tensors(self._params, self._model_state, tensors)
         metrics = self._evaluate()
         return Verdict(metrics=metrics, diverged=None, read_ns=read - start, judge_ns=now_ns() - read)
 

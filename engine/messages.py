@@ -24,7 +24,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknow
 # To the racer
 
 
-class PrepareRacer(Message):
+class PrepareRacer(Message, frozen=True, kw_only=True):
     """Build data, model and submission. Answered by RacerReady or Failed."""
 
     workload: str
@@ -45,7 +45,7 @@ class PrepareRacer(Message):
     checkpoint: str | None  # continue from this file
 
 
-class Go(Message):
+class Go(Message, frozen=True, kw_only=True):
     """Run steps. Answered by Stopped or Failed; the clock runs from sending this to receiving that."""
 
     run_ns: int
@@ -54,13 +54,13 @@ class Go(Message):
     train_state: dict[str, bool | float]  # AlgoPerf's, for the submission to read
 
 
-class TakeSnapshot(Message):
+class TakeSnapshot(Message, frozen=True, kw_only=True):
     """Write the tensors to evaluate. Answered by Written or Failed."""
 
     path: str
 
 
-class TakeCheckpoint(Message):
+class TakeCheckpoint(Message, frozen=True, kw_only=True):
     """Write everything a later sitting needs to go on. Answered by Written or Failed."""
 
     path: str
@@ -69,7 +69,7 @@ class TakeCheckpoint(Message):
 # From the racer
 
 
-class RacerReady(Message):
+class RacerReady(Message, frozen=True, kw_only=True):
     global_step: int  # not 0 after a checkpoint
     batch_size: int
     parameters: int  # scalars
@@ -77,7 +77,7 @@ class RacerReady(Message):
     versions: dict[str, str]
 
 
-class Stopped(Message):
+class Stopped(Message, frozen=True, kw_only=True):
     """The racer stands still, its devices drained."""
 
     global_step: int
@@ -88,7 +88,7 @@ class Stopped(Message):
     scalars: list[tuple[int, dict[str, float]]]  # what the submission logged: (global_step, metrics)
 
 
-class Written(Message):
+class Written(Message, frozen=True, kw_only=True):
     """The file is complete. `left_out` names entries that could not be saved (checkpoints only)."""
 
     bytes: int
@@ -98,7 +98,7 @@ class Written(Message):
 # To and from the judge
 
 
-class PrepareJudge(Message):
+class PrepareJudge(Message, frozen=True, kw_only=True):
     """Build the model and open the evaluation data. Answered by JudgeReady or Failed."""
 
     workload: str
@@ -108,17 +108,17 @@ class PrepareJudge(Message):
     compile: bool
 
 
-class JudgeReady(Message):
+class JudgeReady(Message, frozen=True, kw_only=True):
     versions: dict[str, str]
 
 
-class JudgeSnapshot(Message):
+class JudgeSnapshot(Message, frozen=True, kw_only=True):
     """Evaluate the snapshot at `path`. Answered by Verdict, Refused or Failed."""
 
     path: str
 
 
-class Verdict(Message):
+class Verdict(Message, frozen=True, kw_only=True):
     """Metrics as `train/…`, `validation/…`, `test/…`; or, `diverged` naming it, a tensor that is not finite."""
 
     metrics: dict[str, float]
@@ -127,13 +127,13 @@ class Verdict(Message):
     judge_ns: int
 
 
-class Refused(Message):
+class Refused(Message, frozen=True, kw_only=True):
     """The snapshot's tensors are not those of the model; `why` names the entry."""
 
     why: str
 
 
-class Failed(Message):
+class Failed(Message, frozen=True, kw_only=True):
     """An exception: in the submission, or in ours. `void` where a rule was broken on purpose."""
 
     why: str

@@ -10,15 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 
 def hardware() -> dict[str, Any]:
     """Processor, memory and GPUs, without a framework."""
     return {
         "cpu": _cpu_name(),
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": gpu_names(),
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -30,7 +28,10 @@ def gpu_names() -> list[str]:
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
         return []
     answer = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
+        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     names = answer.stdout.strip().splitlines() if answer.returncode == 0 else []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -41,7 +42,9 @@ def source_hash(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and contents of all Python and JSON files at and below `paths`."""
     digest = hashlib.sha256()
     for path in paths:
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".py", ".json"))
+        files = (
+            [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".py", ".json"))
+        )
         for file in files:
             name = file.name if path.is_file() else file.relative_to(path).as_posix()
             digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -72,7 +75,9 @@ def _cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
 
 
 def framework_version(framework: str) -> str:

@@ -3,7 +3,7 @@
 import ast
 import importlib.util
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from timetrial.engine import algoperf
@@ -35,20 +35,16 @@ _FACTS = frozenset(
 _SIZE_FUNCTIONS = ("get_batch_size", "get_eval_batch_size")
 
 
-def python_files(file: Path) -> list[Path]:
-    """The submission's file and the modules of its folder; other submissions' files are left out."""
-    others = [
-        path
-        for path in sorted(file.parent.rglob("*.py"))
-        if path != file and not (path.parent == file.parent and path.stem.startswith("submission"))
-    ]
-    helpers = others if file.stem.startswith("submission") else [p for p in others if _imports(file, p)]
-    return [file, *(path for path in helpers if parsed(path) is not None)]
-
-
-def _imports(file: Path, helper: Path) -> bool:
-    """Whether a single-file submission mentions the helper beside it."""
-    return helper.relative_to(file.parent).with_suffix("").parts[0] in words(file, alone=True)
+def python_files(file: Path, framework: Framework) -> list[Path]:
+    """The submission's file and the modules it can use; those named for the other framework are left out."""
+    helpers = [path for path in sorted(file.parent.rglob("*.py")) if path != file]
+    if file.stem.startswith("submission"):
+        foreign = "_jax" if framework == "torch" else "_torch"
+        used = [p for p in helpers if not p.stem.startswith("submission") and not p.stem.endswith(foreign)]
+    else:  # one file among others: only what it mentions is its own
+        mentioned = words([file])
+        used = [p for p in helpers if p.relative_to(file.parent).with_suffix("").parts[0] in mentioned]
+    return [file, *(path for path in used if parsed(path) is not None)]
 
 
 def parsed(path: Path) -> ast.Module | None:
@@ -102,20 +98,19 @@ def hyperparameters_read(tree: ast.Module) -> dict[str, int]:
     return read
 
 
-def words(file: Path, *, alone: bool = False) -> set[str]:
-    """Every name, attribute and text constant in the submission's files, or in this one alone."""
+def words(files: Iterable[Path]) -> set[str]:
+    """Every name, attribute, imported name and text constant in these files."""
     found: set[str] = set()
-    for path in [file] if alone else python_files(file):
-        for node in _walk(path):
-            if isinstance(node, ast.Name):
-                found.add(node.id)
-            elif isinstance(node, ast.Attribute):
-                found.add(node.attr)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.add(node.value)
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                module = getattr(node, "module", None) or ""
-                found.update([module.partition(".")[0], *(a.name.partition(".")[0] for a in node.names)])
+    for node in (node for path in files for node in _walk(path)):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None) or ""
+            found.update([module.partition(".")[0], *(a.name.partition(".")[0] for a in node.names)])
     return found
 
 
@@ -129,31 +124,32 @@ def unresolved_imports(source: Path, folder: Path, framework: Framework) -> Iter
             if not (target.is_dir() or target.with_suffix(".py").is_file()):
                 yield "." * node.level + (node.module or ""), node.lineno, f"is not in {base}"
             continue
-        for name in _absolute(node):
-            root, _, rest = name.partition(".")
+        for name, line in _absolute(node):
+            root = name.partition(".")[0]
             if root in algoperf.ROOTS:
-                wanted = _algoperf_modules(node, name, rest)
-                for module in sorted(wanted - {f"algoperf.{m}" for m in ("",)} - set(available)):
-                    yield module, node.lineno, f"is not provided; available are {', '.join(available)}"
+                for module in sorted(_algoperf_modules(node, name) - set(available)):
+                    yield module, line, f"is not provided; available are {', '.join(available)}"
             elif not _is_found(root, folder):
-                yield name, node.lineno, "is neither installed nor beside the submission"
+                yield name, line, "is neither installed nor beside the submission"
             elif root in sys.stdlib_module_names and (folder / f"{root}.py").is_file():
-                yield name, node.lineno, f"is the standard library's, not {root}.py beside it: rename that"
+                yield name, line, f"is the standard library's, not {root}.py beside it: rename that"
 
 
-def _algoperf_modules(node: ast.AST, name: str, rest: str) -> set[str]:
-    if rest:
-        return {f"algoperf.{rest}"}
-    if isinstance(node, ast.ImportFrom):
-        return {f"algoperf.{alias.name}" for alias in node.names}
-    return set()
+def _algoperf_modules(node: ast.AST, name: str) -> set[str]:
+    """The modules below `algoperf` that an import needs, in that spelling."""
+    rest = name.partition(".")[2]
+    below = (
+        [rest] if rest else [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+    )
+    return {f"algoperf.{module}" for module in below}
 
 
-def _absolute(node: ast.AST) -> list[str]:
+def _absolute(node: ast.AST) -> list[tuple[str, int]]:
+    """(module, line) of an import that is not relative."""
     if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
+        return [(alias.name, node.lineno) for alias in node.names]
     if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        return [node.module]
+        return [(node.module, node.lineno)]
     return []
 
 
@@ -165,19 +161,22 @@ def _is_found(root: str, folder: Path) -> bool:
     return importlib.util.find_spec(root) is not None
 
 
-def doubtful_imports(source: Path) -> Iterator[tuple[str, int, str]]:
+def doubtful_imports(source: Path, framework: Framework) -> Iterator[tuple[str, int, str]]:
     """(module, line, why) for imports that the rules leave little use for."""
     for node in _walk(source):
-        for name in _absolute(node):
-            if (why := _DOUBTFUL.get(name.partition(".")[0])) is not None:
-                yield name, getattr(node, "lineno", 0), why
+        for name, line in _absolute(node):
+            root = name.partition(".")[0]
+            if root in _DOUBTFUL:
+                yield name, line, _DOUBTFUL[root]
+            elif root in _FOREIGN[framework]:
+                yield name, line, f"belongs to the other framework; a {framework} race need not have it"
 
 
 def global_settings(source: Path) -> Iterator[tuple[str, int]]:
     """Assignments to `os.environ` and calls of `jax.config.update`, with their lines."""
     for node in _walk(source):
-        if isinstance(node, ast.Subscript | ast.Call) and ast.unparse(node).startswith("os.environ["):
-            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+            if ast.unparse(node.value) == "os.environ":
                 yield "os.environ is changed: the environment belongs to the benchmark", node.lineno
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "jax.config.update":
             yield "jax.config is changed: the settings belong to the benchmark", node.lineno
@@ -195,8 +194,8 @@ def branches_on_names(source: Path, workload_names: Collection[str]) -> Iterator
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef) and statement.name in _SIZE_FUNCTIONS:
             skipped.update(ast.walk(statement))
-    used = {n.id for n in ast.walk(tree) if n not in skipped and _is_load(n)}
-    in_sizes = {n.id for n in skipped if _is_load(n)}
+    used = set(_loaded(node for node in ast.walk(tree) if node not in skipped))
+    in_sizes = set(_loaded(skipped))
     for statement in tree.body:
         bound = {
             n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
@@ -210,8 +209,8 @@ def branches_on_names(source: Path, workload_names: Collection[str]) -> Iterator
                     yield str(constant.value), constant.lineno
 
 
-def _is_load(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+def _loaded(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    return (node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
 
 
 def _deciding_constants(node: ast.AST) -> Iterator[ast.Constant]:
@@ -224,9 +223,8 @@ def _deciding_constants(node: ast.AST) -> Iterator[ast.Constant]:
         deciding = [node.value]
     elif isinstance(node, ast.Subscript):
         deciding = [node.slice]
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        if node.func.attr in ("startswith", "endswith", "get"):
-            deciding = list(node.args)
+    elif isinstance(node, ast.Call) and getattr(node.func, "attr", None) in ("startswith", "endswith", "get"):
+        deciding = list(node.args)
     for part in deciding:
         inside = part.elts if isinstance(part, ast.Tuple | ast.List | ast.Set) else [part]
         yield from (item for item in inside if isinstance(item, ast.Constant))

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from timetrial.engine import provenance
+from timetrial.engine.books import Observer
 from timetrial.engine.clock import seconds, utc_timestamp
 from timetrial.engine.errors import RecordError, UsageError
 from timetrial.engine.ledger import Account
 from timetrial.engine.outcome import BROKEN, Status
 from timetrial.engine.records import TrialRecord, read_json_object, read_trial, write_json_atomic
-from timetrial.engine.referee import Crew, Observer, Patience, Referee, Result
+from timetrial.engine.referee import Crew, Patience, Referee, Result
 from timetrial.engine.trial import Sitting, TrialPlan, earlier_sitting
 
 Existing = Literal["absent", "finished", "broken"]
@@ -92,7 +93,7 @@ def _sitting(plan: TrialPlan) -> Sitting:
 def _record(plan: TrialPlan, result: Result, sitting: Sitting, entry: Entry) -> TrialRecord:
     ready = result.ready
     return TrialRecord(
-        status=result.status.value,
+        status=result.status,
         reason=result.reason,
         submission=plan.submission,
         workload=plan.facts.name,

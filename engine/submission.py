@@ -214,7 +214,9 @@ def _execute(name: str, file: Path, package_folder: Path | None = None) -> Modul
 def _missing_module(file: Path, name: str, framework: Framework) -> str:
     if name.partition(".")[0] in algoperf.ROOTS:
         available = ", ".join(algoperf.provided(framework))
-        return f"{file} imports {name}, which Timetrial lacks; a {framework} submission may import {available}"
+        return (
+            f"{file} imports {name}, which Timetrial lacks; a {framework} submission may import {available}"
+        )
     return f"{file} imports {name}, which is not installed: install it, or put it beside the submission"
 
 

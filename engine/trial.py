@@ -1,6 +1,6 @@
 """One trial as planned, and what an earlier sitting of it has left behind."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from timetrial.engine.decide import Rules, State
 from timetrial.engine.errors import RecordError
 from timetrial.engine.facts import Framework, WorkloadFacts
 from timetrial.engine.ledger import Account, totals_of
-from timetrial.engine.messages import EvalResult
+from timetrial.engine.messages import EvalResult, PrepareRacer
 from timetrial.engine.records import LEDGER_END, TrialDirectory, read_ledger
 
 
@@ -57,7 +57,7 @@ class Sitting:
     """Where an earlier sitting of a trial got to; an untouched trial by default."""
 
     carried: Mapping[Account, int] = field(default_factory=dict)
-    state: State = State()
+    state: State = field(default_factory=State)
     checkpoint: Path | None = None
     rows: tuple[dict[str, float], ...] = ()  # all evaluations so far, as rows of eval_measurements.csv
     resumed: int = 0
@@ -73,6 +73,35 @@ class Sitting:
 def visible(row: Mapping[str, float]) -> dict[str, float]:
     """An evaluation without its test metrics: no training algorithm may decide by those."""
     return {name: value for name, value in row.items() if not name.startswith("test/")}
+
+
+def preparation(
+    plan: TrialPlan,
+    *,
+    progress: Path,
+    compile_cache: Path,
+    forbidden: Sequence[Path],
+    checkpoint: Path | None,
+) -> PrepareRacer:
+    """What a racer is told before it runs; each rank gets its own number on the way (`link.RankedLink`)."""
+    return PrepareRacer(
+        workload=plan.facts.name,
+        framework=plan.framework,
+        submission=str(plan.submission_path),
+        hyperparameters=plan.hyperparameters,
+        trial_seed=plan.seed,
+        data=str(plan.data),
+        forbidden=[str(folder) for folder in forbidden],
+        compile_cache=str(compile_cache),
+        compile=plan.compile,
+        rank=0,
+        ranks=plan.ranks,
+        rendezvous_port=0,
+        progress=str(progress),
+        max_allowed_runtime_sec=plan.budget_sec,
+        eval_period_time_sec=plan.eval_period_sec,
+        checkpoint=None if checkpoint is None else str(checkpoint),
+    )
 
 
 def earlier_sitting(plan: TrialPlan) -> Sitting:

@@ -88,13 +88,18 @@ def named_tensors(params: Any, model_state: Any | None) -> dict[str, np.ndarray]
     """Parameters and model state as NumPy arrays, named by their paths; SnapshotError for any other leaf."""
     tensors = {}
     for name, value in _flat(params, model_state).items():
-        if not (type(value) is np.ndarray or (isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer))):
+        if not (
+            type(value) is np.ndarray
+            or (isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer))
+        ):
             raise SnapshotError(f"{name!r} is a {type(value).__qualname__}; it must be a plain array")
         tensors[name] = np.ascontiguousarray(value)
     return tensors
 
 
-def load_tensors(params: Any, model_state: Any | None, tensors: Mapping[str, np.ndarray]) -> tuple[Any, Any | None]:
+def load_tensors(
+    params: Any, model_state: Any | None, tensors: Mapping[str, np.ndarray]
+) -> tuple[Any, Any | None]:
     """Trees like the given ones, holding the named tensors, placed like the old ones."""
     old = _flat(params, model_state)
     new = {name: jax.device_put(tensors[name], value.sharding) for name, value in old.items()}
@@ -107,5 +112,7 @@ def _flat(params: Any, model_state: Any | None) -> dict[str, Any]:
     try:
         flat: dict[str, Any] = traverse_util.flatten_dict(trees, sep="/")
     except (AttributeError, TypeError) as error:
-        raise SnapshotError("update_params returned parameters that are not a nested dict of arrays") from error
+        raise SnapshotError(
+            "update_params returned parameters that are not a nested dict of arrays"
+        ) from error
     return flat

@@ -93,19 +93,20 @@ class TorchWorkload(FactsWorkload):
 def unwrapped(params: nn.Module) -> nn.Module:
     """The model itself, without the wrappers of distributed training and compilation."""
     while True:
-        if isinstance(params, DistributedDataParallel):
-            params = params.module
-        elif hasattr(params, "_orig_mod"):  # of torch.compile
-            params = params._orig_mod
-        else:
+        inner = params.module if isinstance(params, DistributedDataParallel) else params
+        inner = getattr(inner, "_orig_mod", inner)  # of torch.compile
+        if inner is params:
             return params
+        params = inner
 
 
 def named_tensors(params: nn.Module, model_state: None) -> dict[str, np.ndarray]:
     """Parameters and buffers as NumPy arrays; SnapshotError for anything that is no plain tensor."""
     del model_state
     if not isinstance(params, nn.Module):
-        raise SnapshotError(f"update_params returned a {type(params).__name__} for the parameters, not a module")
+        raise SnapshotError(
+            f"update_params returned a {type(params).__name__} for the parameters, not a module"
+        )
     tensors = {}
     for name, value in unwrapped(params).state_dict(keep_vars=True).items():
         if type(value) not in (torch.Tensor, nn.Parameter):
@@ -114,7 +115,9 @@ def named_tensors(params: nn.Module, model_state: None) -> dict[str, np.ndarray]
     return tensors
 
 
-def load_tensors(params: nn.Module, model_state: None, tensors: Mapping[str, np.ndarray]) -> tuple[nn.Module, None]:
+def load_tensors(
+    params: nn.Module, model_state: None, tensors: Mapping[str, np.ndarray]
+) -> tuple[nn.Module, None]:
     """Copy named tensors into a module of the same names and shapes."""
     del model_state
     # from_numpy of a read-only or empty array warns; a copy is needed in any case.

@@ -43,12 +43,12 @@ def backward(
     summed, count = losses["summed"], losses["n_valid_examples"].detach()
     if not _several_ranks():
         loss: Tensor = summed / count
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()
     # DDP averages the ranks' gradients, so each rank's sum is scaled by their number over the global count.
     dist.all_reduce(count)
     loss = summed / count
-    (loss * dist.get_world_size()).backward()  # type: ignore[no-untyped-call]
+    (loss * dist.get_world_size()).backward()
     return loss.detach()
 
 

@@ -17,7 +17,7 @@ from timetrial.engine.trial import TrialPlan
 from timetrial.workloads import WORKLOADS
 
 SUBMISSION = {
-    "torch": '''
+    "torch": """
         import os, signal, threading, time
         import torch
         from timetrial.engine import spec
@@ -43,8 +43,8 @@ SUBMISSION = {
         def data_selection(workload, input_queue, optimizer_state, current_param_container, model_state,
                            hyperparameters, global_step, rng):
             return next(input_queue)
-    ''',
-    "jax": '''
+    """,
+    "jax": """
         import os, signal, threading, time
         import jax, jax.numpy as jnp, optax
         from timetrial.engine import spec
@@ -76,7 +76,7 @@ SUBMISSION = {
         def data_selection(workload, input_queue, optimizer_state, current_param_container, model_state,
                            hyperparameters, global_step, rng):
             return next(input_queue)
-    ''',
+    """,
 }
 
 

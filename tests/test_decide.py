@@ -33,7 +33,9 @@ def test_a_segment_never_reaches_past_the_budget() -> None:
 
 def test_what_was_reached_at_the_end_of_the_budget_is_not_evaluated() -> None:
     assert next_action(State(submission_ns=1_000, step=9), RULES) == End(Status.BUDGET)
-    assert next_action(State(submission_ns=1_000, step=9, training_complete=True), RULES) == End(Status.BUDGET)
+    assert next_action(State(submission_ns=1_000, step=9, training_complete=True), RULES) == End(
+        Status.BUDGET
+    )
 
 
 def test_training_that_ends_by_itself_is_evaluated_once_and_ends() -> None:
@@ -55,7 +57,10 @@ def test_target_and_divergence_end_a_trial_before_anything_else() -> None:
 
 
 @given(
-    step_ns=st.integers(1, 400), budget=st.integers(1, 3_000), period=st.integers(1, 700), limit=st.integers(1, 60)
+    step_ns=st.integers(1, 400),
+    budget=st.integers(1, 3_000),
+    period=st.integers(1, 700),
+    limit=st.integers(1, 60),
 )
 def test_every_trial_ends_within_its_limits_and_evaluates_on_the_grid(
     step_ns: int, budget: int, period: int, limit: int

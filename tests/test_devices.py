@@ -105,7 +105,11 @@ def test_jax_splits_the_batch_over_simulated_devices(tmp_path: Path, toy_data: P
         file.write_text(script)
         flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
         done = subprocess.run(
-            [sys.executable, str(file)], capture_output=True, text=True, check=True, env={**os.environ, **flags}
+            [sys.executable, str(file)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, **flags},
         )
         status, *_, loss = done.stdout.split()
         assert status == "completed", done.stdout

@@ -43,7 +43,7 @@ AT_STEP_30 = """
 def test_a_fault_in_the_racer(track: Track, fault: str, status: str, reason: str) -> None:
     peek = f"""
     def batch_folder():
-        return [r"{track.plan().data / 'evaluation' / 'clusters' / 'manifest.json'}"]
+        return [r"{track.plan().data / "evaluation" / "clusters" / "manifest.json"}"]
     """
     first = next(iter(_parameter_names()))
     source = AT_STEP_30.replace("FAULT", fault.replace("hidden_0.weight", first)) + peek

@@ -7,7 +7,6 @@ that is a measurement, which `benchmarks/clock.py` makes.
 import json
 from pathlib import Path
 
-import pytest
 from conftest import Track
 
 from timetrial.engine.quiet import wait_until_quiet

@@ -19,11 +19,21 @@ def ends() -> Iterator[tuple[Channel, Channel, socket.socket]]:
 
 def test_a_message_arrives_as_it_was_sent(ends: tuple[Channel, Channel, socket.socket]) -> None:
     referee, racer, _ = ends
-    go = Go(run_ns=10**12, last_step=None, new_results=[(3, {"train/loss": 0.5})], train_state={"a": True, "b": 2.0})
+    go = Go(
+        run_ns=10**12,
+        last_step=None,
+        new_results=[(3, {"train/loss": 0.5})],
+        train_state={"a": True, "b": 2.0},
+    )
     referee.send(go)
     assert racer.receive() == go
     answer = Stopped(
-        global_step=4, training_complete=False, racer_ns=1, breakdown={}, compile={}, scalars=[(1, {"loss": 1.0})]
+        global_step=4,
+        training_complete=False,
+        racer_ns=1,
+        breakdown={},
+        compile={},
+        scalars=[(1, {"loss": 1.0})],
     )
     racer.send(answer)
     assert referee.receive(1.0) == answer
@@ -64,4 +74,7 @@ def test_a_frame_longer_than_any_message_is_not_read(ends: tuple[Channel, Channe
 def test_not_a_number_survives_the_channel(ends: tuple[Channel, Channel, socket.socket]) -> None:
     ends[0].send(Verdict(metrics={"validation/loss": float("nan")}, diverged=None, read_ns=0, judge_ns=0))
     verdict = ends[1].receive(1.0)
-    assert isinstance(verdict, Verdict) and verdict.metrics["validation/loss"] != verdict.metrics["validation/loss"]
+    assert (
+        isinstance(verdict, Verdict)
+        and verdict.metrics["validation/loss"] != verdict.metrics["validation/loss"]
+    )

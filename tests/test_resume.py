@@ -49,9 +49,13 @@ def _steps(track: Track) -> list[int]:
 
 
 @pytest.mark.parametrize(("framework", "update"), [("torch", TORCH), ("jax", JAX)])
-def test_a_killed_trial_goes_on_and_ends_as_if_it_had_not_been(track: Track, framework: str, update: str) -> None:
+def test_a_killed_trial_goes_on_and_ends_as_if_it_had_not_been(
+    track: Track, framework: str, update: str
+) -> None:
     """With an evaluation after every step group, the resumed trial retraces the undisturbed one exactly."""
-    plan = track.plan(DIES_ONCE + update, framework=framework, max_steps=40, eval_period_sec=0.15, budget_sec=90.0)
+    plan = track.plan(
+        DIES_ONCE + update, framework=framework, max_steps=40, eval_period_sec=0.15, budget_sec=90.0
+    )
     first = track.race(plan)
     assert first.status == "crashed" and state_of(plan) == "broken"
     measured = plan.directory.evaluations.read_text()
@@ -73,7 +77,11 @@ def test_a_killed_trial_goes_on_and_ends_as_if_it_had_not_been(track: Track, fra
 
     (track.folder / "submissions" / "racer" / "steps").unlink()
     whole = track.plan(
-        DIES_ONCE + update, framework=framework, max_steps=40, eval_period_sec=0.15, budget_sec=90.0,
+        DIES_ONCE + update,
+        framework=framework,
+        max_steps=40,
+        eval_period_sec=0.15,
+        budget_sec=90.0,
         directory=type(plan.directory)(path=track.folder / "whole"),
     )
     assert track.race(whole).status == "completed"
@@ -113,7 +121,9 @@ def test_state_that_cannot_be_saved_is_named_and_nothing_is_half_saved(track: Tr
     plan = track.plan(opaque, max_steps=2)
     record = track.race(plan)
     assert record.status == "completed"
-    assert any("cannot be resumed" in flag and "optimizer_state.secret (a object)" in flag for flag in record.flags)
+    assert any(
+        "cannot be resumed" in flag and "optimizer_state.secret (a object)" in flag for flag in record.flags
+    )
 
 
 def test_a_finished_trial_is_kept_and_an_old_one_is_never_overwritten(track: Track) -> None:

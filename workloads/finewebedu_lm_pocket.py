@@ -43,10 +43,10 @@ FINEWEBEDU_LM_POCKET = WorkloadFacts(
     num_validation_examples=sotu.SIZES.validation,
     num_test_examples=sotu.SIZES.test,
     eval_batch_size=64,
-    step_hint=1800,
-    batch_ratio=Fraction(1, 8),
-    budget_steps=2430,
-    eval_period_steps=90,
+    step_hint=2600,
+    batch_ratio=Fraction(1, 16),
+    budget_steps=3510,
+    eval_period_steps=130,
     model=DecoderLM(
         num_tokens=sotu.NUM_TOKENS, length=sotu.LENGTH, width=64, num_layers=2, num_heads=2, mlp_width=256
     ),

@@ -50,10 +50,10 @@ IMAGENET_RESNET_POCKET = WorkloadFacts(
     num_validation_examples=cifar10.SIZES.validation,
     num_test_examples=cifar10.SIZES.test,
     eval_batch_size=250,
-    step_hint=1800,
+    step_hint=2000,
     batch_ratio=Fraction(1, 16),
-    budget_steps=2430,
-    eval_period_steps=90,
+    budget_steps=2700,
+    eval_period_steps=100,
     model=ResNet(
         stage_sizes=(1, 1, 1), width=16, num_classes=10, stem_kernel=3, stem_stride=2, stem_pool=True
     ),

@@ -58,7 +58,9 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("timetrial: interrupted; `timetrial run … --resume` continues where this stopped", err=True)
+        click.echo(
+            "timetrial: interrupted; `timetrial run … --resume` continues where this stopped", err=True
+        )
         sys.exit(130)
     except Error as error:
         click.echo(f"timetrial: {error}", err=True)

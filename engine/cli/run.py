@@ -14,7 +14,9 @@ SELF_TUNING_FACTOR = 1.5  # AlgoPerf v0.6: the self-tuning ruleset has one and a
 
 @click.command(name="run")
 @click.argument("submission")
-@click.option("--workload", help="Workloads to race on, separated by commas (see `timetrial list workloads`).")
+@click.option(
+    "--workload", help="Workloads to race on, separated by commas (see `timetrial list workloads`)."
+)
 @click.option("--suite", help="All workloads of a suite, such as pocket.")
 @click.option("--framework", type=click.Choice(["torch", "jax"]), required=True, help="What to race in.")
 @click.option(
@@ -24,13 +26,23 @@ SELF_TUNING_FACTOR = 1.5  # AlgoPerf v0.6: the self-tuning ruleset has one and a
     show_default=True,
     help="Who chooses hyperparameters: the submission, or its tuning_search_space.json.",
 )
-@click.option("--studies", type=click.IntRange(1), default=1, show_default=True, help="Repetitions to take medians of.")
-@click.option("--trials", type=click.IntRange(1), default=1, show_default=True, help="Points a study (external only).")
+@click.option(
+    "--studies", type=click.IntRange(1), default=1, show_default=True, help="Repetitions to take medians of."
+)
+@click.option(
+    "--trials", type=click.IntRange(1), default=1, show_default=True, help="Points a study (external only)."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the records.")
-@click.option("--resume", is_flag=True, help="Keep finished trials; continue broken ones from their checkpoints.")
+@click.option(
+    "--resume", is_flag=True, help="Keep finished trials; continue broken ones from their checkpoints."
+)
 @click.option("--max-steps", type=click.IntRange(1), help="End every trial after this many steps.")
-@click.option("--in-process", is_flag=True, help="All roles in one process, for a debugger; marked unofficial.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="All randomness derives from it.")
+@click.option(
+    "--in-process", is_flag=True, help="All roles in one process, for a debugger; marked unofficial."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="All randomness derives from it."
+)
 @click.option(
     "--search",
     type=click.Choice(["quasirandom", "algoperf"]),
@@ -98,7 +110,8 @@ def command(
         in_process=in_process,
         seed=seed,
         search=search,
-        compile=framework == "torch" and (compile_policy == "on" or (compile_policy == "auto" and bool(gpus))),
+        compile=framework == "torch"
+        and (compile_policy == "on" or (compile_policy == "auto" and bool(gpus))),
         data=data_folder(data_dir),
         caches=home() / "compiled",
         ranks=max(1, len(gpus)) if framework == "torch" and not in_process else 1,
@@ -186,9 +199,10 @@ def _points(file: Path, ruleset: str, studies: int, trials: int, search: Any, se
     space = file.parent / SEARCH_SPACE_FILE
     if not space.is_file():
         raise UsageError(f"--ruleset external needs {space}, which does not exist")
-    return [list(study) for study in trial_points(
-        load_space(space), search=search, studies=studies, trials=trials, seed=seed
-    )]
+    return [
+        list(study)
+        for study in trial_points(load_space(space), search=search, studies=studies, trials=trials, seed=seed)
+    ]
 
 
 def _with_budget(plan: Any, crew: Any, patience: Any, watch: Any) -> Any:

@@ -139,7 +139,7 @@ class Program:
 
     def init(self, rng: Array) -> tuple[Any, None]:
         tokens = jnp.zeros((1, self.config.length), jnp.int32)
-        return self.module.init(rng, tokens)["params"], None
+        return jax.jit(self.module.init)(rng, tokens)["params"], None
 
     def logits(
         self,

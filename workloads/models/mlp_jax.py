@@ -1,6 +1,7 @@
 """A small multilayer perceptron in Flax; see `mlp.py`."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -52,9 +53,8 @@ class Program:
 
     def init(self, rng: Array) -> tuple[Any, Any]:
         inputs = jnp.zeros((2, self.config.num_features), jnp.float32)
-        state = dict(
-            self.module.init(rng, inputs, train=False, use_running_average_bn=True, dropout_rate=0.0)
-        )
+        arguments = {"train": False, "use_running_average_bn": True, "dropout_rate": 0.0}
+        state = dict(jax.jit(partial(self.module.init, **arguments))(rng, inputs))
         return state.pop("params"), state
 
     def logits(

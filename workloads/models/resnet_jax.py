@@ -4,6 +4,7 @@ Images are NHWC here (N batch, H height, W width, C channels); convolutions have
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -68,7 +69,7 @@ class Network(nn.Module):
         x_NHWC = convolution(config.width, config.stem_kernel, config.stem_stride, "Conv_init")(x_NHWC)
         x_NHWC = nn.relu(batch_norm(use_running_average_bn, name="BatchNorm_init")(x_NHWC))
         if config.stem_pool:
-            x_NHWC = nn.max_pool(x_NHWC, (3, 3), (2, 2), ((1, 1), (1, 1)))  # type: ignore[no-untyped-call]
+            x_NHWC = nn.max_pool(x_NHWC, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage, num_blocks in enumerate(config.stage_sizes):
             for block in range(num_blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
@@ -103,7 +104,8 @@ class Program:
     def init(self, rng: Array) -> tuple[Any, Any]:
         # No parameter depends on the image's size; 32 x 32 is the least that every stage can halve.
         images = jnp.zeros((1, 32, 32, 3), jnp.float32)
-        state = dict(self.module.init(rng, images, use_running_average_bn=True))
+        initialise = jax.jit(partial(self.module.init, use_running_average_bn=True))
+        state = dict(initialise(rng, images))
         return state.pop("params"), state
 
     def logits(
