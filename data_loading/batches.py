@@ -65,6 +65,5 @@ def padded_batches(arrays: Mapping[str, np.ndarray], batch_size: int) -> Iterabl
 
 
 def _filled(array: np.ndarray, missing: int) -> np.ndarray:
-    if missing == 0:
-        return np.ascontiguousarray(array)
+    # A copy in any case: rows of a memory map are read-only, which torch does not support.
     return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])

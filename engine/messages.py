@@ -92,6 +92,7 @@ class Written(Message, frozen=True, kw_only=True):
     """The file is complete. `left_out` names entries that could not be saved (checkpoints only)."""
 
     bytes: int
+    write_ns: int
     left_out: list[str] = []
 
 

@@ -255,17 +255,19 @@ class Racer:
         )
 
     def _write_snapshot(self, path: Path) -> Written:
+        start = now_ns()
         if self._rank:  # all ranks hold the same parameters
-            return Written(bytes=0)
+            return Written(bytes=0, write_ns=0)
         tensors = self._device.named_tensors(self._params, self._model_state)
         safetensors.numpy.save_file(tensors, path)
-        return Written(bytes=path.stat().st_size)
+        return Written(bytes=path.stat().st_size, write_ns=now_ns() - start)
 
     def _of_this_rank(self, path: str) -> Path:
         """Ranks differ in their random state, so each has its own checkpoint."""
         return Path(f"{path}.rank{self._rank}" if self._rank else path)
 
     def _write_checkpoint(self, path: Path) -> Written:
+        start = now_ns()
         sections = {
             "model": self._device.named_tensors(self._params, self._model_state),
             "optimizer_state": self._device.optimizer_tree(self._optimizer_state),
@@ -274,7 +276,7 @@ class Racer:
             "position": {"step": self._step, "batches_drawn": self._queue.drawn},
         }
         size, left_out = checkpoint.save(path, sections, self._device.to_bytes)
-        return Written(bytes=size, left_out=left_out)
+        return Written(bytes=size, write_ns=now_ns() - start, left_out=left_out)
 
     def _restore(self, path: Path) -> tuple[int, int]:
         sections = checkpoint.load(path, self._device.from_bytes)

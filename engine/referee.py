@@ -243,7 +243,10 @@ class Referee:
         snapshot = self._crew.scratch / "snapshot.safetensors"
         with self._death_means(Status.CRASHED, "the racer died while it wrote a snapshot"):
             self._books.enter(Account.SNAPSHOT)
-            self._ask(TakeSnapshot(path=str(snapshot)), self._patience.write_sec, "writing a snapshot")
+            message = TakeSnapshot(path=str(snapshot))
+            written = self._ask(message, self._patience.write_sec, "writing a snapshot")
+            assert isinstance(written, Written)
+            self._books.note(snapshot={"bytes": written.bytes, "write_ns": written.write_ns})
             if not self._plan.in_process:
                 self._write_checkpoint()
         self._books.enter(Account.EVALUATION)
@@ -257,6 +260,7 @@ class Referee:
             raise _Over(
                 Status.DIVERGED, f"{verdict.diverged!r} is NaN or infinite at step {self._state.step}"
             )
+        self._books.note(judge={"read_ns": verdict.read_ns, "judge_ns": verdict.judge_ns})
         self._take_in(self._books.write_evaluation(verdict.metrics, self._state.step))
         racer.thaw()
 

@@ -73,6 +73,8 @@ def test_evaluation_batches_hold_every_row_once_and_share_one_shape(num_examples
     if per_token:
         targets = np.stack([targets, targets], 1)
     inputs = np.random.default_rng(0).normal(size=(num_examples, 2, 3)).astype(np.float32)
+    for array in (inputs, targets):
+        array.flags.writeable = False  # as rows of a memory map are
     batches = list(padded_batches({"inputs": inputs, "targets": targets}, batch_size))
     assert len(batches) == -(-num_examples // batch_size)
     for batch in batches:
@@ -81,7 +83,7 @@ def test_evaluation_batches_hold_every_row_once_and_share_one_shape(num_examples
             "targets": ((batch_size, *targets.shape[1:]), "int32"),
             "weights": ((batch_size, *targets.shape[1:]), "float32"),
         }
-        assert all(array.flags.c_contiguous for array in batch.values())
+        assert all(array.flags.c_contiguous and array.flags.writeable for array in batch.values())
     whole = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     np.testing.assert_array_equal(whole["targets"][:num_examples], targets)
     np.testing.assert_array_equal(whole["inputs"][:num_examples], inputs)

@@ -7,16 +7,17 @@ file in `data_loading/`; then name it here. The tests run over this registry.
 from timetrial.engine.facts import WorkloadFacts
 from timetrial.workloads.finewebedu_lm_pocket import FINEWEBEDU_LM_POCKET
 from timetrial.workloads.imagenet_resnet_pocket import IMAGENET_RESNET_POCKET
-from timetrial.workloads.toy import TOY
+from timetrial.workloads.toy import TOY, TOY_LARGE
 
 WORKLOADS: dict[str, WorkloadFacts] = {
     "imagenet_resnet_pocket": IMAGENET_RESNET_POCKET,
     "finewebedu_lm_pocket": FINEWEBEDU_LM_POCKET,
     "toy": TOY,
+    "toy_large": TOY_LARGE,
 }
 
 # `pocket` is what is raced; `test` is what the engine's own tests train.
 SUITES: dict[str, tuple[str, ...]] = {
     "pocket": ("imagenet_resnet_pocket", "finewebedu_lm_pocket"),
-    "test": ("toy",),
+    "test": ("toy", "toy_large"),
 }

@@ -1,4 +1,20 @@
-"""finewebedu_lm_pocket: predict the next byte of State-of-the-Union speeches with a small transformer."""
+"""finewebedu_lm_pocket: predict the next byte of State-of-the-Union speeches with a small transformer.
+
+data    speeches of 1790 to 2026 as bytes, windows of 128; 84,631 train, 256 validation, 256 test
+        whole years are held out: two of every twenty, one to validate and one to test
+model   decoder of two layers, 64 wide, two heads, gated MLP of 256; RMSNorm, rotary embedding, QK-norm with a
+        learned scale, tied embeddings, no biases; 147,778 parameters
+loss    softmax cross-entropy per byte, optional label smoothing
+metric  perplexity per byte (ppl), lower is better; 20.7 for byte frequencies alone, 10.5 for pairs, 6.4 for
+        triples (smoothed counts of the training text)
+target  see below; both by benchmarks/set_targets.py, which trains the self-tuning NAdamW baseline with five
+        seeds over 0.75 x step_hint (results in benchmarks/results/targets_finewebedu_lm_pocket.json)
+budget  3,510 steps of the baseline at batch 4 (FineWeb-Edu's 64 / 16), evaluated every 130; step_hint 2,600
+cost    under a minute of one CPU core to the target in torch, 20 ms a step; 11 MB of arrays, 4.5 MB download
+source  AlgoPerf's finewebedu_lm: the same blocks and initialisation, in float32 throughout; queries and keys
+        are divided by (norm + 1e-6) in both frameworks
+licence see below
+"""
 
 from fractions import Fraction
 from typing import TYPE_CHECKING

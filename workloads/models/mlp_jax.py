@@ -53,8 +53,10 @@ class Program:
 
     def init(self, rng: Array) -> tuple[Any, Any]:
         inputs = jnp.zeros((2, self.config.num_features), jnp.float32)
-        arguments = {"train": False, "use_running_average_bn": True, "dropout_rate": 0.0}
-        state = dict(jax.jit(partial(self.module.init, **arguments))(rng, inputs))
+        initialise = jax.jit(
+            partial(self.module.init, train=False, use_running_average_bn=True, dropout_rate=0.0)
+        )
+        state = dict(initialise(rng, inputs))
         return state.pop("params"), state
 
     def logits(
