@@ -162,6 +162,7 @@ class Racer:
         self._prepare_for_eval()
         prepared = now_ns()
         self._device.drain(self._optimizer_state, self._params, self._model_state)
+        scalars = self._scalars.take()  # reading what was logged may still have to wait for a device
         drained = now_ns()
         spans["prepare"] = prepared - end
         spans["drain"] = drained - prepared
@@ -176,7 +177,7 @@ class Racer:
             racer_ns=now_ns() - start,
             breakdown=spans,
             compile={name: value - compiled_before.get(name, 0.0) for name, value in compiled.items()},
-            scalars=self._scalars.take(),
+            scalars=scalars,
         )
 
     def _steps(self, start: int, deadline: int, go: Go, spans: dict[str, int]) -> bool:

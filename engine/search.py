@@ -210,7 +210,7 @@ def quasi_random_points(space: ProductSpace, n: int, seed: int) -> list[Point]:
             f"the search space has {space.size:g} different points, too few for {n} trials: widen it or ask "
             "for fewer studies or trials"
         )
-    from scipy.stats import qmc  # type: ignore[import-untyped]  # takes a second to import, which only this search needs
+    from scipy.stats import qmc  # takes a second to import, which only this search needs
 
     varying = [dimension.size > 1 for dimension in space.dimensions.values()]
     sequence = qmc.Halton(max(sum(varying), 1), seed=np.random.default_rng(seed))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import optax  # type: ignore[import-untyped]
+import optax
 
 from timetrial.engine.algoperf_jax import get_replicate_sharding
 from timetrial.engine.spec import LossType, UpdateReturn, Workload

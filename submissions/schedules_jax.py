@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import optax  # type: ignore[import-untyped]
+import optax
 
 
 def warmup_cosine(hyperparameters: Any, step_hint: int) -> optax.Schedule:

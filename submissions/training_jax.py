@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax  # type: ignore[import-untyped]
+import optax
 
 from timetrial.engine.algoperf_jax import get_batch_dim_sharding, get_replicate_sharding
 from timetrial.engine.spec import ForwardPassMode, Workload

@@ -117,7 +117,7 @@ def test_the_toy_workload_trains_to_its_target_in_torch(toy_folder):
         optimizer.zero_grad()
         (loss["summed"] / loss["n_valid_examples"]).backward()
         optimizer.step()
-    module.eval()
+    module.eval().requires_grad_(False)
 
     def score(batch):
         batch = {key: torch.from_numpy(array) for key, array in batch.items()}

@@ -74,38 +74,47 @@ def _plain(text: str) -> str:
 
 def _dry_step(file: Path, framework: "Framework") -> str:
     """Two steps of the submission on the toy workload, in a racer of their own."""
-    from timetrial.engine.cli.places import data_folder
+    from timetrial.engine.cli.places import data_folder, home
     from timetrial.engine.crew import ProcessCrew
     from timetrial.engine.errors import SubmissionError
     from timetrial.engine.link import Gone, ProcessLink
-    from timetrial.engine.messages import Failed, Go, Message, PrepareRacer, TakeSnapshot
+    from timetrial.engine.messages import Failed, Go, Message, TakeSnapshot
     from timetrial.engine.progress import Progress
+    from timetrial.engine.records import TrialDirectory
     from timetrial.engine.seeds import study_seed, trial_seed
+    from timetrial.engine.trial import TrialPlan, preparation
     from timetrial.workloads import WORKLOADS
 
     facts = WORKLOADS["toy"]
     data = data_folder(None)
     facts.prepare(data)
+    plan = TrialPlan(
+        facts=facts,
+        framework=framework,
+        submission=file.stem,
+        submission_path=file,
+        ruleset="external",
+        study=0,
+        trial=1,
+        seed=trial_seed(study_seed(0, 0), facts.name, 1),
+        hyperparameters=_first_point(file),
+        budget_sec=60.0,
+        eval_period_sec=60.0,
+        max_steps=2,
+        compile=False,
+        data=data,
+        caches=home(),
+        directory=TrialDirectory(path=home()),
+    )
     with ProcessCrew() as crew:
         progress = crew.scratch / "progress"
         Progress(progress, create=True).close()
         messages: list[Message] = [
-            PrepareRacer(
-                workload=facts.name,
-                framework=framework,
-                submission=str(file),
-                hyperparameters=_first_point(file),
-                trial_seed=trial_seed(study_seed(0, 0), facts.name, 1),
-                data=str(data),
-                forbidden=[],
-                compile_cache=str(crew.scratch / "compiled"),
-                compile=False,
-                rank=0,
-                ranks=1,
-                rendezvous_port=0,
-                progress=str(progress),
-                max_allowed_runtime_sec=60.0,
-                eval_period_time_sec=60.0,
+            preparation(
+                plan,
+                progress=progress,
+                compile_cache=crew.scratch / "compiled",
+                forbidden=[data / "evaluation"],
                 checkpoint=None,
             ),
             Go(run_ns=60_000_000_000, last_step=2, new_results=[], train_state={}),

@@ -1,5 +1,7 @@
 """`timetrial list`: what there is to race, and on what."""
 
+from collections.abc import Iterator
+
 import click
 
 
@@ -12,63 +14,49 @@ def command(what: str) -> None:
     Example:
       timetrial list workloads
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    if what == "workloads":
-        _fill_workloads(table)
-    elif what == "submissions":
-        _fill_submissions(table)
-    else:
-        _fill_suites(table)
-    console.print(table)
+    entries = {"workloads": _workloads, "submissions": _submissions, "suites": _suites}[what]
+    for name, lines in entries():
+        click.echo(click.style(name, bold=True))
+        for label, text in lines:
+            click.echo(f"  {label:10} {text}")
 
 
-def _fill_workloads(table: "object") -> None:
-    from rich.table import Table
-
+def _workloads() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     from timetrial.workloads import WORKLOADS
 
-    assert isinstance(table, Table)
-    for name in ("workload", "what", "target", "budget", "evaluated every", "batch", "data"):
-        table.add_column(name)
     for facts in WORKLOADS.values():
         sign = "≥" if facts.metric.better == "higher" else "≤"
         in_steps = facts.budget_steps is not None
-        table.add_row(
+        budget = (
+            f"{facts.budget_steps} steps of the baseline"
+            if in_steps
+            else f"{facts.max_allowed_runtime_sec:g} s"
+        )
+        every = f"{facts.eval_period_steps} steps" if in_steps else f"{facts.eval_period_time_sec:g} s"
+        yield (
             facts.name,
-            facts.summary,
-            f"{facts.metric.name} {sign} {facts.validation_target:g}",
-            f"{facts.budget_steps} steps" if in_steps else f"{facts.max_allowed_runtime_sec:g} s",
-            f"{facts.eval_period_steps} steps" if in_steps else f"{facts.eval_period_time_sec:g} s",
-            f"{facts.batch_ratio} of {facts.base}" if facts.batch_ratio != 1 else facts.base,
-            facts.licence,
+            [
+                ("what", facts.summary),
+                ("target", f"validation {facts.metric.name} {sign} {facts.validation_target:g}"),
+                ("budget", f"{budget}, evaluated every {every}"),
+                ("batch", f"{facts.batch_ratio} of what the submission asks for on {facts.base}"),
+                ("data", facts.licence),
+            ],
         )
 
 
-def _fill_submissions(table: "object") -> None:
-    from rich.table import Table
-
+def _submissions() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    from timetrial.engine.submission import SEARCH_SPACE_FILE
     from timetrial.submissions import SUBMISSIONS
 
-    assert isinstance(table, Table)
-    for name in ("submission", "frameworks", "search space", "folder"):
-        table.add_column(name)
     for name, folder in SUBMISSIONS.items():
         frameworks = [f for f in ("torch", "jax") if (folder / f"submission_{f}.py").is_file()]
-        has_space = (folder / "tuning_search_space.json").is_file()
-        table.add_row(name, ", ".join(frameworks), "yes" if has_space else "no", str(folder))
+        rulesets = "self, external" if (folder / SEARCH_SPACE_FILE).is_file() else "self"
+        yield name, [("frameworks", ", ".join(frameworks)), ("rulesets", rulesets), ("folder", str(folder))]
 
 
-def _fill_suites(table: "object") -> None:
-    from rich.table import Table
-
+def _suites() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     from timetrial.workloads import SUITES
 
-    assert isinstance(table, Table)
-    table.add_column("suite")
-    table.add_column("workloads")
     for name, workloads in SUITES.items():
-        table.add_row(name, ", ".join(workloads))
+        yield name, [("workloads", ", ".join(workloads))]

@@ -242,7 +242,7 @@ def _pace(plan: Any, crew: Any, patience: Any, watch: Any) -> Any:
             hardware["cpu_count"],
             hardware["gpus"],
             provenance.framework_version(plan.framework),
-            provenance.source_hash([baseline.parent]),
+            provenance.source_hash([baseline.parents[1]]),  # all that the baseline is made of
         )
     )
     pace = cache.get(key)

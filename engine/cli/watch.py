@@ -24,19 +24,19 @@ _COLOUR = {"target": "green", "budget": "yellow", "completed": "yellow"}
 
 
 class Watch:
-    """The observer of a race: one bar of submission time per trial, and a line when it ends."""
+    """The observer of a race: a bar of submission time per trial; without a terminal, a line per evaluation."""
 
     def __init__(self) -> None:
-        self._console = Console()
+        self._console = Console(highlight=False, soft_wrap=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:6.1f} / {task.total:.0f} s"),
-            TextColumn("step {task.fields[step]}"),
+            BarColumn(bar_width=12),
+            TextColumn("{task.completed:5.1f}/{task.total:.0f} s"),
             TextColumn("{task.fields[metric]}"),
             TextColumn("[dim]{task.fields[doing]}"),
             console=self._console,
-            refresh_per_second=5,
+            refresh_per_second=4,
+            disable=not self._console.is_terminal,
         )
         self._of: dict[str, TaskID] = {}
 
@@ -49,7 +49,11 @@ class Watch:
         """Show bars while the block runs; first, the most that it can take."""
         budget = sum(plan.budget_sec for plan in plans)
         count = f"{len(plans)} trial{'s' if len(plans) > 1 else ''}"
-        self._console.print(f"{count}, at most {budget:.0f} s of submission time; evaluation comes on top")
+        first = plans[0]
+        self._console.print(
+            f"[bold]{first.submission}[/bold] in {first.framework}: {count}, at most {budget:.0f} s of submission "
+            "time; setting up and evaluation come on top"
+        )
         with self._bars:
             yield
 
@@ -57,39 +61,36 @@ class Watch:
         self._bars.update(self._bar(plan), doing=_DOING[account])
 
     def step_counted(self, plan: TrialPlan, step: int, submission_ns: int) -> None:
-        self._bars.update(self._bar(plan), completed=seconds(submission_ns), step=step)
+        self._bars.update(self._bar(plan), completed=seconds(submission_ns))
 
     def evaluated(self, plan: TrialPlan, row: dict[str, float]) -> None:
         metric = plan.facts.metric
-        value = row[f"validation/{metric.name}"]
+        value, target = row[f"validation/{metric.name}"], plan.facts.validation_target
         sign = "≥" if metric.better == "higher" else "≤"
-        text = f"{metric.name} {value:.4f} (target {sign} {plan.facts.validation_target:g})"
-        self._bars.update(self._bar(plan), metric=text)
+        self._bars.update(self._bar(plan), metric=f"{metric.name} {value:.3f} ({sign} {target:.4g})")
         if not self._console.is_terminal:
-            at = row["accumulated_submission_time"]
-            self._console.print(f"{self._title(plan)}  step {row['global_step']:g}  {at:.1f} s  {text}")
+            self._console.print(
+                f"  {self._title(plan)}  {row['accumulated_submission_time']:7.1f} s  step {row['global_step']:5g}  "
+                f"{metric.name} {value:.4f} (target {sign} {target:.4g})"
+            )
 
     def finish(self, records: Sequence[TrialRecord]) -> None:
         """A line per trial: how it ended and what it cost."""
         for record in records:
             colour = _COLOUR.get(record.status, "red")
             self._console.print(
-                f"[{colour}]{record.status:9}[/{colour}] {record.submission} on {record.workload} "
-                f"({record.framework}), study {record.study}, trial {record.trial}: "
-                f"{charged_seconds(record):.2f} s, {record.steps} steps; {record.reason}",
-                highlight=False,
+                f"[{colour}]{record.status:9}[/{colour}] {record.workload} {record.study}.{record.trial}  "
+                f"{charged_seconds(record):.1f} s, {record.steps} steps: {record.reason}"
             )
             for flag in record.flags:
-                self._console.print(f"          [yellow]flag[/yellow] {flag}", highlight=False)
+                self._console.print(f"          [yellow]flag[/yellow] {flag}")
 
     def _bar(self, plan: TrialPlan) -> TaskID:
         key = str(plan.directory.path)
         if key not in self._of:
-            self._of[key] = self._bars.add_task(
-                self._title(plan), total=plan.budget_sec, step=0, metric="", doing=""
-            )
+            self._of[key] = self._bars.add_task(self._title(plan), total=plan.budget_sec, metric="", doing="")
         return self._of[key]
 
     @staticmethod
     def _title(plan: TrialPlan) -> str:
-        return f"{plan.submission} · {plan.facts.name} · {plan.framework} · {plan.study}.{plan.trial}"
+        return f"{plan.facts.name} {plan.study}.{plan.trial}"

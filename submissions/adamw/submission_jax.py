@@ -1,6 +1,6 @@
 """AdamW under a warmed-up cosine, in JAX."""
 
-import optax  # type: ignore[import-untyped]
+import optax
 
 from timetrial.submissions.adamw.self_tuning import HYPERPARAMETERS
 from timetrial.submissions.adapters_jax import submission_from

@@ -1,6 +1,6 @@
 """SGD with Nesterov momentum under a warmed-up linear decay, in JAX."""
 
-import optax  # type: ignore[import-untyped]
+import optax
 
 from timetrial.submissions.adapters_jax import submission_from
 from timetrial.submissions.nesterov.self_tuning import HYPERPARAMETERS
