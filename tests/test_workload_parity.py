@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ BATCH_SIZE = 4
 LEARNING_RATE = 0.1
 SMOOTHING = 0.1
 RNG = np.array([0, 7], np.uint32)
+QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA compiles for
 # Of the largest entry of what is compared. float64 leaves no room for another formula; float32 only for the
 # order of sums, which the square of a batch norm's tiny variance can enlarge a hundredfold.
 TOLERANCE = {"float32": 3e-4, "float64": 1e-10}
@@ -87,7 +89,10 @@ def compare(side):
 
     evaluated = side.torch_logits(copy.deepcopy(side.module).eval()).detach()
     assert_close(
-        jax.jit(side.jax_logits, static_argnums=2)(params, state, False)[0], evaluated, dtype, "evaluation"
+        jax.jit(side.jax_logits, static_argnums=2, compiler_options=QUICKLY)(params, state, False)[0],
+        evaluated,
+        dtype,
+        "evaluation",
     )
 
     module = copy.deepcopy(side.module).train()
@@ -95,7 +100,7 @@ def compare(side):
     losses = side.losses(side.torch_program, logits, torch.from_numpy)
     (losses[3]["summed"] / losses[3]["n_valid_examples"]).backward()
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICKLY)
     def step(params, state):
         def mean_loss(params):
             logits, new_state = side.jax_logits(params, state, True)

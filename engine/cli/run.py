@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from timetrial.engine.errors import UsageError
+from timetrial.engine.errors import SubmissionError, UsageError
 from timetrial.engine.facts import Framework, WorkloadFacts
 
 SELF_TUNING_FACTOR = 1.5  # AlgoPerf v0.6: the self-tuning ruleset has one and a half times the time
@@ -116,6 +116,7 @@ def command(
         caches=home() / "compiled",
         ranks=max(1, len(gpus)) if framework == "torch" and not in_process else 1,
     )
+    _refuse_unusable(submission_path(submission), framework)
     require_free(plans, resume=resume)
     watch = Watch()
     for facts in chosen:
@@ -130,6 +131,18 @@ def command(
     watch.finish(records)
     if all(record.status in (Status.CRASHED, Status.HUNG, Status.VOID) for record in records):
         raise UsageError(f"no trial ran to an end of its own; racer.log in each folder under {out} says more")
+
+
+def _refuse_unusable(path: Path, framework: Framework) -> None:
+    """SubmissionError for what makes a race pointless and can be seen in the source alone."""
+    from timetrial.engine.check import Level, check
+
+    for finding in check(path, framework, workload_names=()):
+        if finding.level is Level.ERROR:
+            line = "" if finding.line is None else f", line {finding.line}"
+            raise SubmissionError(
+                f"{path}{line}: {finding.subject}: {finding.text} (`timetrial check` says everything at once)"
+            )
 
 
 def _plans(
