@@ -97,7 +97,7 @@ print(sorted({{"torch", "jax", "flax", "optax", "numpy", "pandas", "scipy", "mat
         (["run", "nadamw", "--workload", "toy", "--framework", "tf", "--out", "OUT"], "'tf' is not one of"),
         (["run", "nadamw", "--workload", "toy", "--framework", "jax", "--trials", "3", "--out", "OUT"], "external"),
         (["run", "EMPTY", "--workload", "toy", "--framework", "jax", "--out", "OUT"], "neither submission_jax.py nor"),
-        (["run", "BROKEN", "--workload", "toy", "--framework", "jax", "--out", "OUT"], "init_optimizer_state: not defined"),
+        (["run", "BROKEN", "--workload", "toy", "--framework", "jax", "--out", "OUT"], "init_optimizer_state: not"),
         (["score", "OUT"], "OUT"),
         (["data", "prepare", "nothing"], "no workload 'nothing'"),
         (["nonsense"], "No such command"),

@@ -147,6 +147,15 @@ def test_a_race_in_one_process_is_marked_unofficial(track: Track) -> None:
     assert record.official is False
 
 
+@pytest.mark.slow
+def test_a_compiled_model_trains_with_one_graph(track: Track) -> None:
+    """On a CPU too, where it costs about a minute and is therefore off by default."""
+    record = track.race(track.plan(compile=True, max_steps=30, budget_sec=900.0, eval_period_sec=900.0))
+    assert record.status == "completed", record.reason
+    assert record.compile["graphs"] == 1 and record.compile["seconds"] > 0
+    assert record.compile["recompiles"] == 0 and record.compile["graph_breaks"] == 0
+
+
 def test_equal_seeds_repeat_a_trial_and_others_do_not(track: Track) -> None:
     def losses(seed: int, where: str) -> list[float]:
         track.observer.rows.clear()
