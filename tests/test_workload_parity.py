@@ -2,7 +2,7 @@
 
 import copy
 import importlib
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,13 @@ QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA c
 # Of the largest entry of what is compared. float64 leaves no room for another formula; float32 only for the
 # order of sums, which the square of a batch norm's tiny variance can enlarge a hundredfold.
 TOLERANCE = {"float32": 3e-4, "float64": 1e-10}
+
+
+@cache
+def initialised(name):
+    """(parameters, model state) as JAX initialises them; compiled once for all tests."""
+    facts = WORKLOADS[name]
+    return facts.programs["jax"](facts.model).init(RNG)
 
 
 def assert_close(got, wanted, dtype, what, scale=None):
@@ -152,7 +159,7 @@ def test_both_frameworks_compute_the_same_in_float32(name):
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_parameters_correspond_and_are_float32(name):
     side = Side(WORKLOADS[name], "float32")
-    params, state = side.jax_program.init(RNG)
+    params, state = initialised(name)
     mapped_params, mapped_state = side.jax_tree(side.module)
 
     def shapes(tree):
@@ -170,7 +177,7 @@ def test_parameters_correspond_and_are_float32(name):
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_parameter_types_are_declared_for_every_parameter_and_alike(name):
     side = Side(WORKLOADS[name], "float32")
-    params, _ = side.jax_program.init(RNG)
+    params, _ = initialised(name)
     types = side.torch_program.parameter_types
     assert set(types) == {parameter for parameter, _ in side.module.named_parameters()}
     assert jax.tree.structure(side.jax_program.parameter_types) == jax.tree.structure(params)
@@ -184,7 +191,7 @@ def test_parameter_types_are_declared_for_every_parameter_and_alike(name):
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_the_output_layer_is_named(name):
     side = Side(WORKLOADS[name], "float32")
-    params, _ = side.jax_program.init(RNG)
+    params, _ = initialised(name)
     assert side.torch_program.output_parameters <= {
         parameter for parameter, _ in side.module.named_parameters()
     }
@@ -203,7 +210,7 @@ def test_initial_weights_have_the_same_distribution(name):
     side = Side(WORKLOADS[name], "float32")
     torch.manual_seed(1)
     ours, _ = side.jax_tree(side.torch_program.module())
-    theirs, _ = side.jax_program.init(RNG)
+    theirs, _ = initialised(name)
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         if a.std() == 0:
