@@ -4,11 +4,13 @@
 # On a machine with NVIDIA GPUs: make demo CONSTRAINTS=constraints/gpu.txt
 # A copy of this environment without the rest: make .venv/ready
 
+comma := ,
 PYTHON ?= python3
 CONSTRAINTS ?= constraints/cpu.txt
 BIN := .venv/bin
 PACKAGES := data_loading engine kernels scoring submissions workloads
 SUBMISSIONS := nadamw nesterov
+EXTRAS := torch,jax,report$(if $(findstring gpu,$(CONSTRAINTS)),$(comma)jax-cuda)
 WORKLOADS := imagenet_resnet_pocket,finewebedu_lm_pocket
 
 .PHONY: demo test check types slow bench clean
@@ -41,14 +43,12 @@ bench: .venv/ready-to-develop
 clean:
 	rm -rf .venv .links demo report.html
 
-comma := ,
-
 .venv/ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e '.[torch,jax,report]'
+	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
 	touch $@
 
 .venv/ready-to-develop: .venv/ready
-	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e '.[torch,jax,report,dev]'
+	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e '.[$(EXTRAS),dev]'
 	touch $@

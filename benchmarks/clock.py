@@ -11,13 +11,16 @@ Races small submissions on the toy workload, with the real processes, and prints
 The figures are ratios and per-step costs of one run each; the same lines go to benchmarks/results/clock.json.
 """
 
+import itertools
 import json
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -123,7 +126,7 @@ def pause(run: Run, folder: Path) -> dict[str, float]:
             NOTHING, framework=framework, facts=large, max_steps=10**9, eval_period_sec=0.05, budget_sec=1.0
         )
         entries = read_ledger(folder / framework / "ledger.jsonl")
-        ends = [b.t - a.t for a, b in zip(entries, entries[1:], strict=False)]
+        ends = [b.t - a.t for a, b in itertools.pairwise(entries)]
         extra: list[float] = []
         current = 0.0
         for entry, length in zip(entries, ends, strict=False):
@@ -180,6 +183,16 @@ def patched(run: Run, folder: Path) -> dict[str, float]:
     return {"patched: submission time over slept": record.submission_ns / 1e9 / 3.0}
 
 
+def run(track: Track, folder: Path, source: str, **changes: Any) -> TrialRecord:
+    """One trial of a submission that does what `source` says; the program ends if it ends badly."""
+    plan = track.plan(source, **changes)
+    plan = replace(plan, directory=replace(plan.directory, path=folder / plan.framework))
+    record = track.race(plan)
+    if record.status not in ("completed", "budget"):
+        sys.exit(f"{folder.name}: {record.status}, {record.reason}")
+    return record
+
+
 def main() -> None:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name, ProcessCrew() as crew:
@@ -189,18 +202,7 @@ def main() -> None:
             folder = Path(name) / claim.__name__
             track = Track(folder, data, crew)
 
-            def run(
-                source: str, track: Track = track, folder: Path = folder, **changes: object
-            ) -> TrialRecord:
-                framework = str(changes.get("framework", "torch"))
-                plan = track.plan(source, **changes)
-                plan = replace(plan, directory=replace(plan.directory, path=folder / framework))
-                record = track.race(plan)
-                if record.status not in ("completed", "budget"):
-                    sys.exit(f"{claim.__name__}: {record.status}, {record.reason}")
-                return record
-
-            for label, value in claim(run, folder).items():
+            for label, value in claim(partial(run, track, folder), folder).items():
                 figures[label] = value
                 print(f"{value:10.4f}  {label}", flush=True)
     target = ROOT / "benchmarks" / "results" / "clock.json"

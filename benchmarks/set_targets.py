@@ -74,7 +74,7 @@ OTHERS = {
     "finewebedu_lm_pocket": (
         replace(BASELINE, learning_rate=0.003, warmup_factor=0.05),
         replace(ADAMW, learning_rate=0.003),
-        replace(NESTEROV, learning_rate=0.03, weight_decay=1e-5),
+        replace(NESTEROV, learning_rate=0.05, weight_decay=1e-5),
     ),
 }
 

@@ -2,7 +2,6 @@
 
 import base64
 import http.client
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from timetrial.data_loading.checksum import sha256_of
+from timetrial.engine.clock import sleep
 from timetrial.engine.errors import DataError
 
 CHUNK_BYTES = 1 << 20
@@ -75,7 +75,7 @@ def _fetch(url: str, part: Path) -> None:
             failure = error
         if pause is None:
             raise DataError(f"cannot fetch {shown(url)}: {failure}") from failure
-        time.sleep(pause)
+        sleep(pause)
 
 
 def _attempt(url: str, part: Path) -> None:

@@ -1,7 +1,8 @@
 """The books of one trial: the ledger, and every record that is written while the trial runs.
 
-Closed accounts are durable before the racer is told to go on, and an evaluation is in the ledger before it is
-anywhere else; so whatever kills the referee, no finished evaluation and no charged time is lost.
+An evaluation is durable in the ledger before it is written anywhere else, and what was entered is made durable
+as soon as the racer runs again. So whatever kills the referee, no finished evaluation is lost, and of the charged
+time at most what passed since the last sign of life, which it leaves five times a second.
 """
 
 from collections.abc import Mapping
@@ -39,8 +40,15 @@ class Books:
         self._pending: list[LedgerEntry] = []
         self.flags = list(sitting.flags)
         self.evaluations = len(sitting.rows)
+        self.breakdown = dict(sitting.breakdown)
+        self.compile = dict(sitting.compile)
         self._ledger = Ledger(now_ns(), sitting.carried)
-        self._entry(Account.SETUP, {"resumed": sitting.resumed} if sitting.resumed else {})
+        again = {
+            "resumed": sitting.resumed,
+            "lost_ns": sitting.lost_ns,
+            "submission_ns": sitting.state.submission_ns,
+        }
+        self._entry(Account.SETUP, again if sitting.resumed else {})
         observer.account_entered(plan, Account.SETUP)
 
     def enter(self, account: Account) -> None:
@@ -58,6 +66,14 @@ class Books:
     def note(self, **event: Any) -> None:
         """Say in the ledger what happened at the last reading."""
         self._entry(self._ledger.account, event)
+
+    def add_up(self, breakdown: Mapping[str, int], compile: Mapping[str, float]) -> None:
+        """What the submission account was spent on since it was entered: nanoseconds, and compilation."""
+        for name, ns in breakdown.items():
+            self.breakdown[name] = self.breakdown.get(name, 0) + ns
+        for name, value in compile.items():
+            self.compile[name] = self.compile.get(name, 0.0) + value
+        self.note(breakdown=breakdown, compile=compile)
 
     def flag(self, flag: str) -> None:
         """Something that a reader of the result must know; said once."""

@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from timetrial.engine.errors import Error
+from timetrial.engine.family import signal_descendants
 from timetrial.engine.messages import Channel, ChannelClosed, Failed, Message, PrepareRacer
 
 Role = Literal["racer", "judge"]
@@ -83,16 +84,24 @@ class ProcessLink:
             raise Gone(f"it sent something that is no message ({error})") from error
 
     def freeze(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.killpg(self.pid, signal.SIGSTOP)
-            # WNOWAIT leaves the status of a process that has ended for Popen to collect.
-            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if hasattr(
+                os, "waitid"
+            ):  # macOS has it from Python 3.13 on; until then stopping is only asked for
+                # WNOWAIT leaves the status of a process that has ended for Popen to collect.
+                os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        signal_descendants(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
+        signal_descendants(self.pid, signal.SIGCONT)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
+        # Descendants first: once the racer is gone, nothing leads to those that left its session.
+        self.freeze()
+        signal_descendants(self.pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()

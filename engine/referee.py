@@ -102,8 +102,6 @@ class Referee:
         self._patience = patience
         self._sitting = sitting
         self._state = sitting.state
-        self._breakdown: dict[str, int] = {}
-        self._compile: dict[str, float] = {}
         self._goals = {"validation_goal_reached": False, "test_goal_reached": False}
         self._new_results: list[EvalResult] = []
         self._checkpoints: list[Path] = []
@@ -127,8 +125,8 @@ class Referee:
             reason=reason,
             state=self._state,
             accounts=self._books.totals,
-            breakdown=self._breakdown,
-            compile=self._compile,
+            breakdown=self._books.breakdown,
+            compile=self._books.compile,
             evaluations=self._books.evaluations,
             flags=self._books.flags,
             ready=self._ready,
@@ -199,14 +197,9 @@ class Referee:
                 f"clocks disagree: the racer measured {seconds(stopped.racer_ns):.6f} s where the referee "
                 f"measured {seconds(official_ns):.6f} s"
             )
-        for name, ns in stopped.breakdown.items():
-            self._breakdown[name] = self._breakdown.get(name, 0) + ns
         # What the racer did not see: waking up, and telling.
-        self._breakdown["signalling"] = (
-            self._breakdown.get("signalling", 0) + official_ns - sum(stopped.breakdown.values())
-        )
-        for name, value in stopped.compile.items():
-            self._compile[name] = self._compile.get(name, 0.0) + value
+        signalling = official_ns - sum(stopped.breakdown.values())
+        self._books.add_up({**stopped.breakdown, "signalling": signalling}, stopped.compile)
         self._state = replace(
             self._state,
             submission_ns=self._books.submission_ns,

@@ -1,8 +1,8 @@
 """A race: submissions' trials, one after the other, each recorded whether it ends well or not."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,19 +36,35 @@ def state_of(plan: TrialPlan) -> Existing:
 
 
 def require_free(plans: Sequence[TrialPlan], *, resume: bool) -> None:
-    """UsageError if a trial has records already and is not to be resumed, or had another seed."""
+    """UsageError if a trial has records already and is not to be resumed, or was begun as another trial."""
     for plan in plans:
         if not resume and state_of(plan) != "absent":
             raise UsageError(
                 f"{plan.directory.path} holds a trial already: continue it with --resume, or choose another --out"
             )
-        if plan.directory.meta_data.exists():
-            recorded = _recorded_seed(plan)
-            if recorded != plan.seed:
-                raise UsageError(
-                    f"{plan.directory.path} was begun with seed {recorded}, not {plan.seed}: "
-                    "resume it with the --seed it was begun with"
-                )
+        if resume and plan.directory.meta_data.exists():
+            _require_same(plan, read_json_object(plan.directory.meta_data))
+
+
+def _require_same(plan: TrialPlan, recorded: Mapping[str, Any]) -> None:
+    """A trial goes on as what it was begun as, or not at all."""
+    for name, value in _identity(plan).items():
+        if recorded.get(name) != value:
+            raise UsageError(
+                f"{plan.directory.path} was begun with {name} {recorded.get(name)!r}, not {value!r}: "
+                "resume it as it was begun, or choose another --out"
+            )
+
+
+def _identity(plan: TrialPlan) -> dict[str, Any]:
+    """What must not change between the sittings of a trial."""
+    return {
+        "rng_seed": plan.seed,
+        "run.ruleset": plan.ruleset,
+        "run.hyperparameters": plan.hyperparameters,
+        "run.max_steps": plan.max_steps,
+        "run.submission_sha256": provenance.source_hash([plan.submission_path.parent]),
+    }
 
 
 def race(
@@ -64,9 +80,16 @@ def race(
 def _race_one(
     plan: TrialPlan, crew: Crew, observer: Observer, patience: Patience, entry: Entry
 ) -> TrialRecord:
-    if entry.resume and state_of(plan) == "finished":
-        return read_trial(plan.directory.trial)
     directory = plan.directory
+    if entry.resume and state_of(plan) == "finished":
+        return read_trial(directory.trial)
+    if directory.meta_data.exists():  # its limits stay what they were, whatever the machine's pace is now
+        begun = read_json_object(directory.meta_data)
+        plan = replace(
+            plan,
+            budget_sec=begun["workload.max_allowed_runtime_sec"],
+            eval_period_sec=begun["workload.eval_period_time_sec"],
+        )
     sitting = _sitting(plan) if entry.resume else Sitting()
     directory.path.mkdir(parents=True, exist_ok=True)
     directory.trial.unlink(missing_ok=True)
@@ -122,7 +145,7 @@ def _record(plan: TrialPlan, result: Result, sitting: Sitting, entry: Entry) -> 
         versions={**provenance.versions(), **({} if ready is None else ready.versions)},
         hashes={
             "engine": provenance.source_hash([entry.engine_folder]),
-            "submission": provenance.source_hash([plan.submission_path]),
+            "submission": provenance.source_hash([plan.submission_path.parent]),
         },
         resumed=sitting.resumed,
     )
@@ -155,19 +178,10 @@ def _meta_data(plan: TrialPlan) -> dict[str, Any]:
         "mem.total": hardware["memory_bytes"],
         "gpu_count": len(hardware["gpus"]),
         "gpu_model_name": ", ".join(sorted(set(hardware["gpus"]))),
-        "rng_seed": plan.seed,
+        **_identity(plan),
         "begun": utc_timestamp(),
         **provenance.git_state(plan.submission_path.parent),
     }
-
-
-def _recorded_seed(plan: TrialPlan) -> int:
-    return int(read_json_object(plan.directory.meta_data)["rng_seed"])
-
-
-def total_seconds(plans: Sequence[TrialPlan]) -> float:
-    """The longest that the submissions' own time can add up to."""
-    return sum(plan.budget_sec for plan in plans)
 
 
 def charged_seconds(record: TrialRecord) -> float:

@@ -1,6 +1,6 @@
 """One trial as planned, and what an earlier sitting of it has left behind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,9 @@ class Sitting:
     checkpoint: Path | None = None
     rows: tuple[dict[str, float], ...] = ()  # all evaluations so far, as rows of eval_measurements.csv
     resumed: int = 0
-    lost_ns: int = 0
+    lost_ns: int = 0  # charged work that was done in vain, over all interruptions
+    breakdown: Mapping[str, int] = field(default_factory=dict)
+    compile: Mapping[str, float] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
 
     @property
@@ -131,6 +133,13 @@ def earlier_sitting(plan: TrialPlan) -> Sitting:
             continue
         chosen = candidate
         break
+    saved_ns = 0 if chosen is None else int(chosen["submission_ns"])
+    # What was lost before an earlier resumption is counted already.
+    resumed_ns = max((entry.note["submission_ns"] for entry in entries if "resumed" in entry.note), default=0)
+    lost_before = max((entry.note.get("lost_ns", 0) for entry in entries), default=0)
+    breakdown = _summed(entry.note.get("breakdown", {}) for entry in entries)
+    # A segment that never ended was charged, and nobody can say any more what it was spent on.
+    breakdown["broken_off"] = carried[Account.SUBMISSION] - sum(breakdown.values())
     last = rows[-1] if rows else None
     step = 0 if chosen is None else int(chosen["step"])
     submission_ns = carried[Account.SUBMISSION]
@@ -146,7 +155,9 @@ def earlier_sitting(plan: TrialPlan) -> Sitting:
         checkpoint=None if chosen is None else plan.directory.path / chosen["file"],
         rows=rows,
         resumed=resumed,
-        lost_ns=submission_ns - (0 if chosen is None else int(chosen["submission_ns"])),
+        lost_ns=lost_before + submission_ns - max(saved_ns, resumed_ns),
+        breakdown=breakdown,
+        compile=_summed(entry.note.get("compile", {}) for entry in entries),
         flags=tuple(dict.fromkeys(flags)),
     )
 
@@ -154,3 +165,11 @@ def earlier_sitting(plan: TrialPlan) -> Sitting:
 def _last_heartbeat(path: Path) -> int:
     content = path.read_bytes() if path.exists() else b""
     return int(content) if content.strip().isdigit() else 0
+
+
+def _summed(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0) + value
+    return total

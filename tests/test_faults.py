@@ -3,13 +3,14 @@
 import errno
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Track
 
-from timetrial.engine import referee
+from timetrial.engine import books, referee
 from timetrial.engine.crew import ProcessCrew
 from timetrial.engine.link import ProcessLink
 from timetrial.engine.referee import Patience
@@ -89,6 +90,46 @@ def test_setting_up_has_a_limit(track: Track) -> None:
     assert record.status == "hung" and "setting up took longer than 8 s" in record.reason
 
 
+def test_nothing_of_the_racer_runs_while_it_is_judged(track: Track) -> None:
+    """Threads, children, and children that left the session: all stand still, and end with the racer."""
+    ticking = """
+        import subprocess, sys
+        tick = "import time, sys\\nwhile True:\\n open(sys.argv[1], 'a').write('x')\\n time.sleep(0.005)"
+        here = os.path.dirname(__file__)
+
+        def beat():
+            while True:
+                open(here + "/thread", "a").write("x")
+                time.sleep(0.005)
+
+        def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+            threading.Thread(target=beat, daemon=True).start()
+            for name, session in (("child", False), ("escaped", True)):
+                subprocess.Popen([sys.executable, "-c", tick, here + "/" + name], start_new_session=session)
+            time.sleep(0.5)
+            return {"optimizer": torch.optim.AdamW(model_params.parameters(), lr=3e-3)}
+    """
+    plan = track.plan(ticking, max_steps=2, eval_period_sec=60.0)
+    clocks = [plan.submission_path.parent / name for name in ("thread", "child", "escaped")]
+    ask = referee.Referee._ask_judge
+    ticks: list[list[int]] = []
+
+    def slow_ask(self: Any, snapshot: Path) -> Any:
+        ticks.append([clock.stat().st_size for clock in clocks])
+        time.sleep(0.5)
+        ticks.append([clock.stat().st_size for clock in clocks])
+        return ask(self, snapshot)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(referee.Referee, "_ask_judge", slow_ask)
+        record = track.race(plan)
+    assert record.status == "completed", record.reason
+    assert ticks[0] == ticks[1] and min(ticks[0]) > 0
+    at_the_end = [clock.stat().st_size for clock in clocks]
+    time.sleep(0.2)
+    assert [clock.stat().st_size for clock in clocks] == at_the_end
+
+
 def _kill_judge_when_judging(track: Track, times: int) -> None:
     left = [times]
 
@@ -131,7 +172,7 @@ def test_a_full_disk_ends_the_trial_with_its_reason(track: Track, monkeypatch: p
     def full(path: Path, row: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(referee, "append_evaluation", full)
+    monkeypatch.setattr(books, "append_evaluation", full)
     record = track.race(track.plan(max_steps=2))
     assert record.status == "crashed" and "No space left on device" in record.reason
     assert "eval_measurements.csv" in record.reason

@@ -7,6 +7,7 @@ that is a measurement, which `benchmarks/clock.py` makes.
 import json
 from pathlib import Path
 
+import pytest
 from conftest import Track
 
 from timetrial.engine.quiet import wait_until_quiet
@@ -90,6 +91,23 @@ def test_a_thread_at_work_is_waited_for(track: Track, tmp_path: Path) -> None:
     worked_sec = json.loads(done.read_text())
     assert record.submission_ns >= 0.99e9 * worked_sec
     assert record.breakdown["drain"] >= 0.9e9 * worked_sec
+
+
+@pytest.mark.parametrize("session", ["False", "True"], ids=["child", "child in a session of its own"])
+def test_a_process_at_work_is_waited_for(track: Track, session: str) -> None:
+    """Three seconds of one core in a child; it leaves with the racer's session, or with one of its own."""
+    child = f"""
+        import subprocess, sys
+        work = "import time\\nend = time.process_time() + 3\\nwhile time.process_time() < end: pass"
+
+        def update_params(workload, current_param_container, current_params_types, model_state, hyperparameters,
+                          batch, loss_type, optimizer_state, eval_results, global_step, rng):
+            subprocess.Popen([sys.executable, "-c", work], start_new_session={session})
+            return optimizer_state, current_param_container, None
+    """
+    record = track.race(track.plan(child, max_steps=1))
+    assert record.status == "completed", record.reason
+    assert record.breakdown["drain"] >= 2.9e9
 
 
 LONG = """

@@ -71,6 +71,8 @@ def test_a_killed_trial_goes_on_and_ends_as_if_it_had_not_been(
     assert second.lost_ns >= (30 - saved) * 0.01e9
     assert second.submission_ns >= first.submission_ns + (40 - saved) * 0.01e9
     assert sum(second.accounts.values()) == second.wall_ns
+    assert sum(second.breakdown.values()) == second.submission_ns
+    assert second.breakdown["broken_off"] >= (30 - saved) * 0.01e9
     times = [entry.t for entry in read_ledger(plan.directory.ledger)]
     assert times == sorted(times)
     resumed_loss = track.observer.rows[-1]["validation/loss"]
@@ -134,8 +136,11 @@ def test_a_finished_trial_is_kept_and_an_old_one_is_never_overwritten(track: Tra
     assert {path: path.read_bytes() for path in plan.directory.path.iterdir() if path.is_file()} == before
     with pytest.raises(UsageError, match="continue it with --resume"):
         require_free([plan], resume=False)
-    with pytest.raises(UsageError, match="was begun with seed 7, not 8"):
-        require_free([track.plan(seed=8)], resume=True)
+    for change, name in [({"seed": 8}, "rng_seed 7, not 8"), ({"max_steps": 3}, "run.max_steps 2, not 3")]:
+        with pytest.raises(UsageError, match=f"was begun with {name}"):
+            require_free([track.plan(**{"max_steps": 2, **change})], resume=True)
+    with pytest.raises(UsageError, match=r"run\.submission_sha256"):
+        require_free([track.plan("# edited", max_steps=2)], resume=True)
 
 
 class _Stateful:

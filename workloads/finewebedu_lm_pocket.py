@@ -7,10 +7,10 @@ model   decoder of two layers, 64 wide, two heads, gated MLP of 256; RMSNorm, ro
 loss    softmax cross-entropy per byte, optional label smoothing
 metric  perplexity per byte (ppl), lower is better; 20.7 for byte frequencies alone, 10.5 for pairs, 6.4 for
         triples (smoothed counts of the training text)
-target  see below; both by benchmarks/set_targets.py: what the self-tuning NAdamW baseline reaches after 70 %
+target  perplexities below, by benchmarks/set_targets.py: what the self-tuning NAdamW baseline reaches after 70 %
         of step_hint, median of five seeds (benchmarks/results/targets_finewebedu_lm_pocket.json)
 budget  3,120 steps of the baseline at batch 4 (FineWeb-Edu's 64 / 16), evaluated every 130; step_hint 2,600
-cost    under a minute of one CPU core to the target in torch, 20 ms a step; 11 MB of arrays, 4.5 MB download
+cost    40 s of one CPU core to the target, 20 ms a step in either framework; 11 MB of arrays, 4.5 MB download
 source  AlgoPerf's finewebedu_lm: the same blocks and initialisation, in float32 throughout; queries and keys
         are divided by (norm + 1e-6) in both frameworks
 licence see below

@@ -6,10 +6,10 @@ model   3x3 stem of stride 2 and 16 channels, 3x3 max pooling, one bottleneck in
         (16, 32, 64 wide, outputs four times as wide), mean over space, Dense; 127,642 parameters
 loss    softmax cross-entropy, optional label smoothing
 metric  accuracy of the most probable class, higher is better
-target  see below; both by benchmarks/set_targets.py: what the self-tuning NAdamW baseline reaches after 70 %
+target  accuracies below, by benchmarks/set_targets.py: what the self-tuning NAdamW baseline reaches after 70 %
         of step_hint, median of five seeds (benchmarks/results/targets_imagenet_resnet_pocket.json)
 budget  2,400 steps of the baseline at batch 64 (ImageNet's 1,024 / 16), evaluated every 100; step_hint 2,000
-cost    about a minute of one CPU core to the target in torch, 24 ms a step; 163 MB of arrays, 139 MB download
+cost    50 to 65 s of one CPU core to the target, 25 to 45 ms a step; 163 MB of arrays, 139 MB download
 source  AlgoPerf's imagenet_resnet (arXiv 2306.07179): ResNet v1.5 with the last batch norm of every block
         initialised to 0, LeCun-normal convolutions, Dense Normal(0, 0.01). Two differences from it, so that
         both frameworks compute the same: strided convolutions pad symmetrically, and running variances are

@@ -1,19 +1,16 @@
 """What a racer or judge process runs: `python -m timetrial.engine.cli.child ROLE DESCRIPTOR`."""
 
-import ctypes
-import signal
 import socket
 import sys
 
+from timetrial.engine.family import die_with_the_parent_and_adopt_orphans
 from timetrial.engine.messages import Channel, ChannelClosed
 from timetrial.workloads import WORKLOADS
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(role: str, descriptor: int) -> None:
     """Answer messages until the referee closes the channel."""
-    _die_with_the_referee()
+    die_with_the_parent_and_adopt_orphans()
     channel = Channel(socket.socket(fileno=descriptor))
     if role == "racer":
         from timetrial.engine.racer import Racer
@@ -30,12 +27,6 @@ def main(role: str, descriptor: int) -> None:
                 channel.send(handle(message))
     except ChannelClosed:
         return
-
-
-def _die_with_the_referee() -> None:
-    """Linux kills this process when its parent dies, even while it is stopped; elsewhere the channel tells."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":
