@@ -93,7 +93,7 @@ def named_tensors(params: Any, model_state: Any | None) -> dict[str, np.ndarray]
             or (isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer))
         ):
             raise SnapshotError(f"{name!r} is a {type(value).__qualname__}; it must be a plain array")
-        tensors[name] = np.ascontiguousarray(value)
+        tensors[name] = np.asarray(value, order="C")
     return tensors
 
 
