@@ -8,7 +8,7 @@ time at most what passed since the last sign of life, which it leaves five times
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from timetrial.engine.clock import now_ns, seconds
+from timetrial.engine.clock import clocks_agree, now_ns, seconds
 from timetrial.engine.ledger import Account, Ledger
 from timetrial.engine.messages import EvalResult
 from timetrial.engine.outcome import BROKEN, Status
@@ -38,6 +38,8 @@ class Books:
         self._observer = observer
         self._resumed = sitting.resumed
         self._pending: list[LedgerEntry] = []
+        self._segments = 0
+        self._disagreements: list[int] = []
         self.flags = list(sitting.flags)
         self.evaluations = len(sitting.rows)
         self.breakdown = dict(sitting.breakdown)
@@ -74,6 +76,13 @@ class Books:
         for name, value in compile.items():
             self.compile[name] = self.compile.get(name, 0.0) + value
         self.note(breakdown=breakdown, compile=compile)
+
+    def compare_clocks(self, official_ns: int, racer_ns: int) -> None:
+        """Both measurements of one segment; the trial is flagged once if any two do not agree."""
+        self._segments += 1
+        if not clocks_agree(official_ns, racer_ns):
+            self._disagreements.append(official_ns - racer_ns)
+            self.note(clocks={"official_ns": official_ns, "racer_ns": racer_ns})
 
     def flag(self, flag: str) -> None:
         """Something that a reader of the result must know; said once."""
@@ -141,6 +150,12 @@ class Books:
     def close(self, status: Status, reason: str, step: int) -> None:
         """The last lines of the records, and an end to what only a resumption would need."""
         self.enter(Account.LOGGING)
+        if self._disagreements:
+            worst = max(self._disagreements, key=abs)
+            self.flag(
+                f"clocks disagree in {len(self._disagreements)} of {self._segments} segments: by the referee's, "
+                f"the official one, up to {worst / 1e6:+.1f} ms (a busy machine, or a submission that tampers)"
+            )
         self.note(status=status.value, reason=reason)
         row = {
             "score": seconds(self.submission_ns),

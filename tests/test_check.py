@@ -234,7 +234,7 @@ def test_command(tmp_path):
     """Prints a table and ends with 2 on an error, 0 otherwise."""
     runner = CliRunner()
     good = runner.invoke(command, [str(STYLE / "momentum_torch"), "--no-step"])
-    assert good.exit_code == 0 and "0 errors, 1 notes" in good.output
+    assert good.exit_code == 0 and "errors: 0, notes: 1" in good.output
     (tmp_path / "submission.py").write_text(source(head="x = [y for y in () if y == 'ogbg']\n"))
     bad = runner.invoke(command, [str(tmp_path), "--no-step"])
     assert bad.exit_code == 2 and "1 errors" in bad.output

@@ -63,7 +63,7 @@ def _print(findings: list[Any]) -> None:
     console = Console()
     console.print(table)
     counts = {level: sum(finding.level is level for finding in findings) for level in Level}
-    console.print(f"{counts[Level.ERROR]} errors, {counts[Level.NOTE]} notes")
+    console.print(f"errors: {counts[Level.ERROR]}, notes: {counts[Level.NOTE]}")
 
 
 def _plain(text: str) -> str:

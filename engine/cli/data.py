@@ -20,9 +20,10 @@ def prepare(workloads: tuple[str, ...], data_dir: Path | None) -> None:
     Example:
       timetrial data prepare imagenet_resnet_pocket finewebedu_lm_pocket
     """
+    from timetrial.engine.cli import fetch
     from timetrial.engine.cli.places import chosen_workloads, data_folder
 
     for facts in chosen_workloads(",".join(workloads), None):
         click.echo(f"{facts.name}: {facts.licence}")
-        facts.prepare(data_folder(data_dir))
+        fetch.prepare(facts, data_folder(data_dir))
         click.echo(f"{facts.name}: ready in {data_folder(data_dir)}")

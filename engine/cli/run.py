@@ -88,6 +88,7 @@ def command(
       timetrial run nadamw --suite pocket --framework torch --ruleset external --trials 5 --studies 3 --out runs
     """
     from timetrial.engine import provenance
+    from timetrial.engine.cli import fetch
     from timetrial.engine.cli.places import chosen_workloads, data_folder, home, submission_path
     from timetrial.engine.cli.watch import Watch
     from timetrial.engine.crew import LocalCrew, ProcessCrew
@@ -120,8 +121,7 @@ def command(
     require_free(plans, resume=resume)
     watch = Watch()
     for facts in chosen:
-        watch.say(f"data of {facts.name}")
-        facts.prepare(data_folder(data_dir))
+        fetch.prepare(facts, data_folder(data_dir))
     patience = Patience()
     with LocalCrew(WORKLOADS) if in_process else ProcessCrew() as crew:
         plans = [_with_budget(plan, crew, patience, watch) for plan in plans]
