@@ -237,7 +237,7 @@ def test_command(tmp_path):
     assert good.exit_code == 0 and "errors: 0, notes: 1" in good.output
     (tmp_path / "submission.py").write_text(source(head="x = [y for y in () if y == 'ogbg']\n"))
     bad = runner.invoke(command, [str(tmp_path), "--no-step"])
-    assert bad.exit_code == 2 and "1 errors" in bad.output
+    assert bad.exit_code == 2 and "errors: 1" in bad.output
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
