@@ -28,6 +28,7 @@ class Observer(Protocol):
     def account_entered(self, plan: TrialPlan, account: Account) -> None: ...
     def step_counted(self, plan: TrialPlan, step: int, submission_ns: int) -> None: ...
     def evaluated(self, plan: TrialPlan, row: dict[str, float]) -> None: ...
+    def ended(self, plan: TrialPlan, status: Status) -> None: ...
 
 
 class Books:
@@ -166,6 +167,7 @@ class Books:
         self.enter(Account.LOGGING)
         self._pending.append(LedgerEntry(t=self._ledger.elapsed, account=LEDGER_END))
         self.flush()
+        self._observer.ended(self._plan, status)
         self._plan.heartbeat.unlink(missing_ok=True)
         if status not in BROKEN:
             for path in self._plan.directory.path.glob("checkpoint_*"):

@@ -10,6 +10,7 @@ import pytest
 
 from timetrial.engine.crew import ProcessCrew
 from timetrial.engine.ledger import Account
+from timetrial.engine.outcome import Status
 from timetrial.engine.records import TrialDirectory, TrialRecord
 from timetrial.engine.referee import Patience
 from timetrial.engine.study import Entry, race
@@ -96,6 +97,9 @@ class Silence:
     def evaluated(self, plan: TrialPlan, row: dict[str, float]) -> None:
         self.rows.append(row)
         self.when("evaluated", row)
+
+    def ended(self, plan: TrialPlan, status: Status) -> None:
+        self.when("ended", status)
 
 
 class Track:

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from timetrial.engine.clock import seconds
 from timetrial.engine.ledger import Account
+from timetrial.engine.outcome import Status
 from timetrial.engine.records import TrialRecord
 from timetrial.engine.study import charged_seconds
 from timetrial.engine.trial import TrialPlan
@@ -20,7 +21,7 @@ _DOING = {
     Account.CHECKPOINT: "checkpoint",
     Account.LOGGING: "writing",
 }
-_COLOUR = {"target": "green", "budget": "yellow", "completed": "yellow"}
+_COLOUR = {Status.TARGET: "green", Status.BUDGET: "yellow", Status.COMPLETED: "yellow"}
 
 
 class Watch:
@@ -74,10 +75,13 @@ class Watch:
                 f"{metric.name} {value:.4f} (target {sign} {target:.4g})"
             )
 
+    def ended(self, plan: TrialPlan, status: Status) -> None:
+        self._bars.update(self._bar(plan), doing=f"[{_COLOUR.get(status, 'red')}]{status.value}")
+
     def finish(self, records: Sequence[TrialRecord]) -> None:
         """A line per trial: how it ended and what it cost."""
         for record in records:
-            colour = _COLOUR.get(record.status, "red")
+            colour = _COLOUR.get(Status(record.status), "red")
             self._console.print(
                 f"[{colour}]{record.status:9}[/{colour}] {record.workload} {record.study}.{record.trial}  "
                 f"{charged_seconds(record):.1f} s, {record.steps} steps: {record.reason}"
