@@ -21,7 +21,9 @@ def test_a_snapshot_is_the_whole_model(name: str, framework: Any, tmp_path: Any)
     workload = device.workload(WORKLOADS[name])
     first = workload.init_model_fn(random_key(1, framework))
     tensors = device.named_tensors(*first)
-    assert sum(value.size for key, value in tensors.items() if "state" not in key) >= device.count_parameters(first[0])
+    assert sum(value.size for key, value in tensors.items() if "state" not in key) >= device.count_parameters(
+        first[0]
+    )
     safetensors.numpy.save_file(tensors, tmp_path / "snapshot")
     read = safetensors.numpy.load_file(tmp_path / "snapshot")
 
