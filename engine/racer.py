@@ -129,15 +129,7 @@ class Racer:
         self._step = drawn = 0
         if message.checkpoint is not None:
             self._step, drawn = self._restore(self._of_this_rank(message.checkpoint))
-        order = Order(
-            batch_size=batch_size,
-            seed=seeds.data,
-            first_batch=drawn,
-            rank=message.rank,
-            world_size=message.ranks,
-        )
-        batches = self._facts.training_batches(Path(message.data), order)
-        self._queue = InputQueue(batches, device, drawn)
+        self._queue = self._open_queue(message, batch_size, seeds.data, drawn)
         self._progress = Progress(Path(message.progress), create=False) if message.rank == 0 else None
         self._first_call = True
         device.drain(self._optimizer_state, self._params, self._model_state)
@@ -148,6 +140,17 @@ class Racer:
             device=device.describe(),
             versions=device.versions(),
         )
+
+    def _open_queue(self, message: PrepareRacer, batch_size: int, seed: int, drawn: int) -> InputQueue:
+        order = Order(
+            batch_size=batch_size,
+            seed=seed,
+            first_batch=drawn,
+            rank=message.rank,
+            world_size=message.ranks,
+        )
+        batches = self._facts.training_batches(Path(message.data), order)
+        return InputQueue(batches, self._device, drawn)
 
     def _run(self, go: Go) -> Stopped:
         start = now_ns()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from timetrial.engine.facts import Framework
+    from timetrial.engine.facts import Framework, WorkloadFacts
+    from timetrial.engine.trial import TrialPlan
 
 
 @click.command(name="check")
@@ -74,38 +75,19 @@ def _plain(text: str) -> str:
 
 def _dry_step(file: Path, framework: "Framework") -> str:
     """Two steps of the submission on the toy workload, in a racer of their own."""
-    from timetrial.engine.cli.places import data_folder, home
+    from timetrial.engine.cli.places import data_folder
     from timetrial.engine.crew import ProcessCrew
     from timetrial.engine.errors import SubmissionError
     from timetrial.engine.link import Gone, ProcessLink
     from timetrial.engine.messages import Failed, Go, Message, TakeSnapshot
     from timetrial.engine.progress import Progress
-    from timetrial.engine.records import TrialDirectory
-    from timetrial.engine.seeds import study_seed, trial_seed
-    from timetrial.engine.trial import TrialPlan, preparation
+    from timetrial.engine.trial import preparation
     from timetrial.workloads import WORKLOADS
 
     facts = WORKLOADS["toy"]
     data = data_folder(None)
     facts.prepare(data)
-    plan = TrialPlan(
-        facts=facts,
-        framework=framework,
-        submission=file.stem,
-        submission_path=file,
-        ruleset="external",
-        study=0,
-        trial=1,
-        seed=trial_seed(study_seed(0, 0), facts.name, 1),
-        hyperparameters=_first_point(file),
-        budget_sec=60.0,
-        eval_period_sec=60.0,
-        max_steps=2,
-        compile=False,
-        data=data,
-        caches=home(),
-        directory=TrialDirectory(path=home()),
-    )
+    plan = _dry_plan(facts, file, framework, data)
     with ProcessCrew() as crew:
         progress = crew.scratch / "progress"
         Progress(progress, create=True).close()
@@ -134,6 +116,32 @@ def _dry_step(file: Path, framework: "Framework") -> str:
         finally:
             racer.kill()
     return f"two steps on {facts.name} and a snapshot"
+
+
+def _dry_plan(facts: "WorkloadFacts", file: Path, framework: "Framework", data: Path) -> "TrialPlan":
+    from timetrial.engine.cli.places import home
+    from timetrial.engine.records import TrialDirectory
+    from timetrial.engine.seeds import study_seed, trial_seed
+    from timetrial.engine.trial import TrialPlan
+
+    return TrialPlan(
+        facts=facts,
+        framework=framework,
+        submission=file.stem,
+        submission_path=file,
+        ruleset="external",
+        study=0,
+        trial=1,
+        seed=trial_seed(study_seed(0, 0), facts.name, 1),
+        hyperparameters=_first_point(file),
+        budget_sec=60.0,
+        eval_period_sec=60.0,
+        max_steps=2,
+        compile=False,
+        data=data,
+        caches=home(),
+        directory=TrialDirectory(path=home()),
+    )
 
 
 def _first_point(file: Path) -> dict[str, Any] | None:

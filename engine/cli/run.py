@@ -88,14 +88,9 @@ def command(
       timetrial run nadamw --suite pocket --framework torch --ruleset external --trials 5 --studies 3 --out runs
     """
     from timetrial.engine import provenance
-    from timetrial.engine.cli import fetch
     from timetrial.engine.cli.places import chosen_workloads, data_folder, home, submission_path
-    from timetrial.engine.cli.watch import Watch
-    from timetrial.engine.crew import LocalCrew, ProcessCrew
     from timetrial.engine.outcome import Status
-    from timetrial.engine.referee import Patience
-    from timetrial.engine.study import Entry, race, require_free
-    from timetrial.workloads import WORKLOADS
+    from timetrial.engine.study import require_free
 
     chosen = chosen_workloads(workload, suite)
     gpus = provenance.gpu_names()
@@ -119,9 +114,23 @@ def command(
     )
     _refuse_unusable(submission_path(submission), framework)
     require_free(plans, resume=resume)
+    records = _race(plans, data_folder(data_dir), in_process=in_process, resume=resume)
+    if all(record.status in (Status.CRASHED, Status.HUNG, Status.VOID) for record in records):
+        raise UsageError(f"no trial ran to an end of its own; racer.log in each folder under {out} says more")
+
+
+def _race(plans: list[Any], data: Path, *, in_process: bool, resume: bool) -> list[Any]:
+    """Fetch data, calibrate, race all plans, and show it."""
+    from timetrial.engine.cli import fetch
+    from timetrial.engine.cli.watch import Watch
+    from timetrial.engine.crew import LocalCrew, ProcessCrew
+    from timetrial.engine.referee import Patience
+    from timetrial.engine.study import Entry, race
+    from timetrial.workloads import WORKLOADS
+
+    for facts in {plan.facts.name: plan.facts for plan in plans}.values():
+        fetch.prepare(facts, data)
     watch = Watch()
-    for facts in chosen:
-        fetch.prepare(facts, data_folder(data_dir))
     patience = Patience()
     with LocalCrew(WORKLOADS) if in_process else ProcessCrew() as crew:
         plans = [_with_budget(plan, crew, patience, watch) for plan in plans]
@@ -129,8 +138,7 @@ def command(
             entry = Entry(engine_folder=Path(__file__).parents[1], resume=resume)
             records = race(plans, crew, watch, patience, entry)
     watch.finish(records)
-    if all(record.status in (Status.CRASHED, Status.HUNG, Status.VOID) for record in records):
-        raise UsageError(f"no trial ran to an end of its own; racer.log in each folder under {out} says more")
+    return records
 
 
 def _refuse_unusable(path: Path, framework: Framework) -> None:
