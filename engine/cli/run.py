@@ -270,6 +270,7 @@ def _pace(plan: Any, crew: Any, patience: Any, watch: Any) -> Any:
     if pace is None:
         watch.say(f"calibrating {plan.facts.name} in {plan.framework} on this machine")
         directory = TrialDirectory(path=crew.scratch / "calibrated")
-        pace = measure(replace(plan, submission_path=baseline, directory=directory), crew, patience)
+        of_baseline = replace(plan, submission_path=baseline, hyperparameters=None, directory=directory)
+        pace = measure(of_baseline, crew, patience)
         cache.put(key, pace)
     return pace
