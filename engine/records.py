@@ -160,7 +160,7 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
     for number, line in enumerate(lines, start=1):
         try:
             entries.append(msgspec.json.decode(line, type=LedgerEntry))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise RecordError(f"{path}, line {number}: not a ledger entry ({error})") from error
     return entries
 
@@ -177,7 +177,7 @@ def read_trial(path: Path) -> TrialRecord:
     """A trial.json. RecordError when it is damaged or lacks a required field."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=TrialRecord)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} is no trial record: {error}") from error
 
 
@@ -185,7 +185,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON object such as hparams.json or meta_data_0.json. RecordError when it is anything else."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} is not a JSON object: {error}") from error
 
 

@@ -1,46 +1,33 @@
-"""On what a submission was run, as far as its logs tell: for the head of a report."""
+"""On what a trial was run, as far as its logs tell, in one line of text each for the machine and the versions."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
+from timetrial.scoring.trial_log import TrialLog
 
-from timetrial.engine.errors import RecordError
-from timetrial.engine.records import TrialDirectory, read_json_object
-from timetrial.scoring.readers import TrialLog
-
-# The keys of AlgoPerf's meta_data_0.json that name the machine and the versions.
-_MACHINE_KEYS = ("gpu_count", "gpu_model_name", "gpu_driver", "cpu_count", "cpu_model_name")
-_VERSION_KEYS = ("python_version", "git_commit_hash", "os_platform")
+# What of AlgoPerf's meta_data_0.json names the machine and the versions.
+_MACHINE = ("gpu_count", "gpu_model_name", "gpu_driver", "cpu_count", "cpu_model_name")
+_VERSIONS = ("python_version", "git_commit_hash", "os_platform")
 
 
-def machine_frame(logs: Sequence[TrialLog]) -> pd.DataFrame:
-    """Columns machine and versions by submission: every distinct text of its trial records, or, for logs
-    without records, that of the first trial's meta data."""
-    texts: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
-    for log in logs:
-        first = log.folder.submission not in texts
-        machines, versions = texts.setdefault(log.folder.submission, ({}, {}))
-        if log.record is not None:
-            machines[_line(log.record.hardware)] = None
-            versions[_line(log.record.versions)] = None
-        elif first:
-            facts = _meta_data(log)
-            machines[_line({key: facts[key] for key in _MACHINE_KEYS if key in facts})] = None
-            versions[_line({key: facts[key] for key in _VERSION_KEYS if key in facts})] = None
-    rows = {
-        submission: ["; ".join(filter(None, machines)), "; ".join(filter(None, versions))]
-        for submission, (machines, versions) in texts.items()
-    }
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=["machine", "versions"])
-    return frame.rename_axis("submission")
+def machine_of(log: TrialLog) -> str:
+    """The machine, by the trial's record or else its meta data; empty where neither tells."""
+    if log.record is not None:
+        return _line(log.record.hardware)
+    return _line_of(_MACHINE, tuple(getattr(log.meta, name) for name in _MACHINE))
 
 
-def _meta_data(log: TrialLog) -> dict[str, Any]:
-    try:
-        return read_json_object(TrialDirectory(path=log.folder.path).meta_data)
-    except (OSError, RecordError):
-        return {}  # the head of a report does without; `goals_of_runs` reports the file where it matters
+def versions_of(log: TrialLog) -> str:
+    """The versions of everything that ran, from the same sources."""
+    if log.record is not None:
+        return _line(log.record.versions)
+    return _line_of(_VERSIONS, tuple(getattr(log.meta, name) for name in _VERSIONS))
+
+
+@functools.lru_cache(maxsize=256)  # a field has thousands of trials and few machines
+def _line_of(names: tuple[str, ...], values: tuple[Any, ...]) -> str:
+    return _line(dict(zip(names, values, strict=True)))
 
 
 def _line(facts: Mapping[str, Any]) -> str:
