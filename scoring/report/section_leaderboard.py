@@ -49,7 +49,9 @@ def leaderboard(analysis: Analysis) -> Html:
                 "A submission is a training algorithm. Its score is the share of workloads on which it reaches the "
                 f"target within τ times the time of {against}, averaged over τ from 1 to {board.rules.tau_max:g}: 1 is "
                 "fastest everywhere, 0 is never close enough.",
-                "Scores hold within this group: they change with who takes part.",
+                "Scores hold within this group: they change with who takes part."
+                if board.scoring.reference is None
+                else "Scores do not depend on who else takes part.",
             ),
             table(_COLUMNS, rows),
             note(*_uncertainty(analysis)),
