@@ -1,4 +1,4 @@
-"""How long it takes to read and score 1,000 trials, and to load what scoring needs."""
+"""How long it takes to read, score and analyse 1,000 trials, and to start the command line."""
 
 import subprocess
 import sys
@@ -11,10 +11,14 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from timetrial.engine.outcome import Status
 from timetrial.engine.records import TrialDirectory, TrialRecord
-from timetrial.scoring.leaderboard import score_directories
+from timetrial.scoring.analysis import analyse
+from timetrial.scoring.field import Field, read_field
+from timetrial.scoring.leaderboard import Leaderboard, score_field
+from timetrial.scoring.resampling import bootstrap
 
 SUBMISSIONS, WORKLOADS, STUDIES, TRIALS = 10, 5, 4, 5
 EVALUATIONS = 20
+RESAMPLES = 10_000
 GOAL = {
     "workload.target_metric_name": "accuracy",
     "workload.metric_better": "higher",
@@ -45,6 +49,7 @@ def write_trial(out: Path, submission: int, workload: int, study: int, trial: in
         submission=f"submission{submission}",
         workload=f"workload{workload}",
         framework="torch",
+        ruleset="external",
         study=study,
         trial=trial,
         accounts={"setup": 1, "submission": 2},
@@ -65,10 +70,38 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_thousand_trials_scored(benchmark: BenchmarkFixture, runs: Path) -> None:
-    board = benchmark.pedantic(lambda: score_directories([runs]), rounds=3, warmup_rounds=1)
-    assert len(board.trials) == SUBMISSIONS * WORKLOADS * STUDIES * TRIALS
+@pytest.fixture(scope="module")
+def field(runs: Path) -> Field:
+    return read_field([runs])
+
+
+@pytest.fixture(scope="module")
+def board(field: Field) -> Leaderboard:
+    return score_field(field)
+
+
+def test_thousand_trials_read(benchmark: BenchmarkFixture, runs: Path) -> None:
+    field = benchmark.pedantic(lambda: read_field([runs]), rounds=3, warmup_rounds=1)
+    assert len(field.trials) == SUBMISSIONS * WORKLOADS * STUDIES * TRIALS
+    assert not field.problems
+
+
+def test_thousand_trials_scored(benchmark: BenchmarkFixture, field: Field) -> None:
+    board = benchmark(lambda: score_field(field))
+    assert len(board.scores) == SUBMISSIONS
     assert not board.problems
+
+
+def test_thousand_trials_analysed(benchmark: BenchmarkFixture, board: Leaderboard) -> None:
+    """Everything that is said of a field, two bootstraps of 10,000 resamples among it."""
+    analysis = benchmark.pedantic(lambda: analyse(board, resamples=RESAMPLES), rounds=3, warmup_rounds=1)
+    assert analysis.over_studies is not None
+
+
+def test_bootstrap(benchmark: BenchmarkFixture, board: Leaderboard) -> None:
+    """One bootstrap over studies, of 10,000 resamples."""
+    found = benchmark.pedantic(lambda: bootstrap(board, resamples=RESAMPLES), rounds=3, warmup_rounds=1)
+    assert found.resamples == RESAMPLES
 
 
 @pytest.mark.parametrize("arguments", ["--help", "score --help"])

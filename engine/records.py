@@ -173,6 +173,11 @@ def write_json_atomic(path: Path, value: Any) -> None:
     _replace(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
+def write_text_atomic(path: Path, text: str) -> None:
+    """Replace `path` by the text in UTF-8, whole or not at all; durable when this returns."""
+    _replace(path, text.encode())
+
+
 def read_trial(path: Path) -> TrialRecord:
     """A trial.json. RecordError when it is damaged or lacks a required field."""
     try:
@@ -276,11 +281,14 @@ def _cut_torn_line(path: Path) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # only there if something went wrong
     _sync_folder(path.parent)
 
 

@@ -1,7 +1,7 @@
 """The leaderboard as a table for other programs and for papers: CSV, Markdown, LaTeX."""
 
 import math
-from pathlib import Path
+from collections.abc import Sequence
 
 import pandas as pd
 from tabulate import tabulate
@@ -39,37 +39,21 @@ def csv_text(analysis: Analysis) -> str:
 
 def markdown_text(analysis: Analysis) -> str:
     """Scores, and times by workload, as two Markdown tables."""
-    return (
-        "\n\n".join(
-            tabulate(
-                frame.map(_escaped).rename(columns=_escaped),
-                headers="keys",
-                tablefmt="github",
-                showindex=False,
-                disable_numparse=True,
-            )
-            for frame in _for_people(analysis)
-        )
-        + "\n"
-    )
+    frames = [frame.map(_escaped).rename(columns=_escaped) for frame in _for_people(analysis)]
+    return _tabulated(frames, "github")
 
 
 def latex_text(analysis: Analysis) -> str:
     """The same as two LaTeX tabulars; they need the package booktabs."""
-    return (
-        "\n\n".join(
-            tabulate(frame, headers="keys", tablefmt="latex_booktabs", showindex=False, disable_numparse=True)
-            for frame in _for_people(analysis)
-        )
-        + "\n"
-    )
+    return _tabulated(_for_people(analysis), "latex_booktabs")
 
 
-def write_text(text: str, path: Path) -> None:
-    """Write it whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def _tabulated(frames: Sequence[pd.DataFrame], kind: str) -> str:
+    tables = [
+        tabulate(frame, headers="keys", tablefmt=kind, showindex=False, disable_numparse=True)
+        for frame in frames
+    ]
+    return "\n\n".join(tables) + "\n"
 
 
 def _for_people(analysis: Analysis) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -124,6 +124,7 @@ def command(
 
 
 def _write(analysis: "Analysis", outputs: dict[str, Path | None]) -> None:
+    from timetrial.engine.records import write_text_atomic
     from timetrial.scoring import export, tables
 
     if path := outputs["html"]:
@@ -138,7 +139,7 @@ def _write(analysis: "Analysis", outputs: dict[str, Path | None]) -> None:
         ("latex", tables.latex_text),
     ):
         if path := outputs[name]:
-            tables.write_text(text_of(analysis), path)
+            write_text_atomic(path, text_of(analysis))
 
 
 def _show(analysis: "Analysis") -> None:

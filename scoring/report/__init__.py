@@ -11,22 +11,16 @@ svg.py looks.py              how plots are drawn, and how submissions are told a
 plot_*.py                    one kind of plot each
 """
 
-import os
 from pathlib import Path
 
 from timetrial.engine.errors import UsageError
+from timetrial.engine.records import write_text_atomic
 from timetrial.scoring.analysis import Analysis
 
 
 def write_report(analysis: Analysis, path: Path) -> None:
     """Write the report, whole or not at all. Raises UsageError if matplotlib (extra `report`) is not installed."""
-    text = render(analysis)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text_atomic(path, render(analysis))
 
 
 def render(analysis: Analysis) -> str:
