@@ -54,7 +54,10 @@ def test_the_options_are_these_and_no_others() -> None:
             "--workload", "--suite", "--framework", "--ruleset", "--studies", "--trials", "--out", "--resume",
             "--max-steps", "--in-process", "--seed", "--search", "--compile", "--data-dir",
         },
-        "score": {"--rules", "--mode", "--html", "--json", "--csv"},
+        "score": {
+            "--rules", "--mode", "--strict", "--resamples", "--seed", "--baseline", "--frozen", "--paces",
+            "--html", "--json", "--csv", "--markdown", "--latex",
+        },
         "check": {"--framework", "--no-step"},
         "list": set(),
         "data": set(),
