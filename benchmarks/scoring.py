@@ -128,9 +128,9 @@ def growth(largest: int) -> list[dict[str, Any]]:
             os.sync()  # or the kernel would write while we measure
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, mp_context=context) as pool:
-                costs = pool.submit(costs_of_field, name).result()
-            rows.append({"trials": count * TRIALS_A_SUBMISSION, "submissions": count, "costs": costs})
-            print(f"{rows[-1]['trials']:,} trials measured", file=sys.stderr, flush=True)
+                costs = pool.submit(costs_of_field, name, trials := count * TRIALS_A_SUBMISSION).result()
+            rows.append({"trials": trials, "submissions": count, "costs": costs})
+            print(f"{trials:,} trials measured", file=sys.stderr, flush=True)
     return rows
 
 
@@ -145,8 +145,8 @@ def check_disk(folder: str, trials: int) -> None:
         )
 
 
-def costs_of_field(folder: str) -> dict[str, Cost]:
-    """Costs of each step from the logs to an analysis, in this process."""
+def costs_of_field(folder: str, trials: int) -> dict[str, Cost]:
+    """Costs of each step from the logs to an analysis, in this process; the program ends if trials are missing."""
     from timetrial.scoring.analysis import analyse
     from timetrial.scoring.field import read_field
     from timetrial.scoring.leaderboard import score_field
@@ -155,6 +155,8 @@ def costs_of_field(folder: str) -> dict[str, Cost]:
     costs = {}
     _, costs[f"read, {workers} processes"] = timed(lambda: read_field([folder], "v0.5", workers))
     field, costs["read, 1 process"] = timed(lambda: read_field([folder], "v0.5"))
+    if len(field.trials) != trials:
+        sys.exit(f"{folder} holds {len(field.trials):,} trials, not {trials:,}: something else changes it")
     board, costs["score_field"] = timed(lambda: score_field(field))
     _, costs["analyse, no resamples"] = timed(lambda: analyse(board, resamples=0))
     _, costs[f"analyse, {RESAMPLES:,} resamples"] = timed(lambda: analyse(board, resamples=RESAMPLES))
@@ -203,14 +205,14 @@ def slopes(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
 
 def show_competition(found: dict[str, Any]) -> None:
     print(
-        f"The v0.5 competition, {found['trials']:,} trials; {found['rounds']} fresh processes each, in turn: "
+        f"The v0.5 competition, {found['trials']:,} trials found; {found['rounds']} fresh processes each, in turn: "
         "median [least, most]"
     )
     table = found["costs"]
-    print(f"  {'':42}" + "".join(f"{key:23}" for key in next(iter(table.values()))[0]))
+    print(f"  {'':46}" + "".join(f"{key:23}" for key in next(iter(table.values()))[0]))
     for what, costs in table.items():
         cells = [spread([cost[key] for cost in costs]) for key in costs[0]]
-        print(f"  {what:42}" + "".join(f"{cell:23}" for cell in cells))
+        print(f"  {what:46}" + "".join(f"{cell:23}" for cell in cells))
     for bar in found["bars"]:
         verdict = "met" if bar["found"] <= bar["bar"] else "not met"
         print(f"  bar: {bar['what']}: {bar['found']:.2f}, at most {bar['bar']:g}: {verdict}")
