@@ -26,11 +26,11 @@ def findings(board: Leaderboard, health: pd.DataFrame) -> pd.DataFrame:
         (concern, table["concerns"].map(lambda found, sign=concern.value: sign in found))
         for concern in Concern
     ]
+    machines = table.groupby("submission")["machine"].agg(lambda names: names.mode().iloc[0]).to_dict()
     rows = []
     for sign, holds in signs:
         for submission, hit in table[holds].groupby("submission"):
-            own = table[table["submission"] == submission] if sign is Concern.OTHER_MACHINE else hit
-            detail = _end(hit) if isinstance(sign, Outcome) else _size(sign, hit, own)
+            detail = _end(hit) if isinstance(sign, Outcome) else _size(sign, hit, machines[submission])
             rows.append([submission, sign.value, len(hit), _where(hit, workloads[submission]), detail])
     place = {name: rank for rank, name in enumerate(board.scores.index)}
     return pd.DataFrame(sorted(rows, key=lambda row: place[row[0]]), columns=COLUMNS)
@@ -87,8 +87,8 @@ def _end(hit: pd.DataFrame) -> str:
     return "; ".join(counted[:3]) + more
 
 
-def _size(concern: Concern, hit: pd.DataFrame, own: pd.DataFrame) -> str:
-    """How large a concern is, where that can be told."""
+def _size(concern: Concern, hit: pd.DataFrame, machine: str) -> str:
+    """How large a concern is, where that can be told. `machine`: that of most of the submission's trials."""
     if concern is Concern.SLOWER_THAN_EXPECTED:
         factor = hit["step_seconds"] / hit["expected_pace"]
         return f"{_span(factor)} times the seconds a step that were expected"
@@ -96,7 +96,7 @@ def _size(concern: Concern, hit: pd.DataFrame, own: pd.DataFrame) -> str:
         seeds = hit.groupby(["workload", "study"])["seed"].nunique().max()
         return "one seed for all of a study's trials" if seeds == 1 else f"at most {seeds} seeds a study"
     if concern is Concern.OTHER_MACHINE:
-        usual = set(own["machine"].mode().iloc[0].split(", "))
+        usual = set(machine.split(", "))
         others = [
             [fact for fact in text.split(", ") if fact not in usual] for text in hit["machine"].unique()
         ]

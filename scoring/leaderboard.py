@@ -1,8 +1,9 @@
 """The leaderboard: times, scores and ranks of a field, as pandas frames."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -34,35 +35,43 @@ TOO_LATE = "the target was reached only when the budget was used up"
 class Scoring:
     """How times become scores: the rules of one version in one mode, against the field or a frozen reference.
 
+    workloads  those of the arrays' last axis, base and held-out
     held_out   base workload -> variants that must be reached too
-    reference  times by workload of a frozen reference set, or None for the best of the field
+    reference  times by workload of a frozen reference set, or None for the best of the field; a base workload that
+               it lacks gives no credit
     """
 
     mode: Mode
     rules: Ruleset
+    workloads: Sequence[str]
     held_out: Mapping[str, tuple[str, ...]]
     reference: pd.Series | None = None
 
-    def eligible(self, times: np.ndarray, workloads: pd.Index) -> np.ndarray:
-        """Times (..., submissions, workloads) that count, of all workloads, base and held-out."""
-        best = None if self.reference is None else self.reference.reindex(workloads).fillna(np.inf).to_numpy()
-        return eligible_times(times, list(workloads), self.held_out, self.rules.tau_max, best)
-
-    def base(self, workloads: pd.Index) -> np.ndarray:
-        """Which of the workloads are scored: the base workloads, as a mask."""
+    @cached_property
+    def is_base(self) -> np.ndarray:
+        """Which of the workloads are scored, as a mask."""
         variants = {variant for names in self.held_out.values() for variant in names}
-        return ~workloads.isin(list(variants))
+        return np.array([name not in variants for name in self.workloads])
 
-    def ratios(self, times: np.ndarray, workloads: pd.Index) -> np.ndarray:
-        """Ratios to the best (..., submissions, base workloads), from times of all workloads."""
-        base = self.base(workloads)
-        best = None if self.reference is None else self.reference.reindex(workloads[base]).to_numpy()
-        return ratios(self.eligible(times, workloads)[..., base], best)
+    @cached_property
+    def _best(self) -> np.ndarray | None:
+        if self.reference is None:
+            return None
+        return self.reference.reindex(list(self.workloads)).fillna(np.inf).to_numpy()
 
-    def scores(self, ratio: np.ndarray, tau_max: float | None = None) -> np.ndarray:
+    def eligible(self, times: np.ndarray) -> np.ndarray:
+        """Times (..., submissions, workloads) that count, base and held-out."""
+        return eligible_times(times, self.workloads, self.held_out, self.rules.tau_max, self._best)
+
+    def ratios(self, times: np.ndarray) -> np.ndarray:
+        """Ratios to the best (..., submissions, base workloads), from times (..., submissions, workloads)."""
+        best = None if self._best is None else self._best[self.is_base]
+        return ratios(self.eligible(times)[..., self.is_base], best)
+
+    def scores(self, ratio: np.ndarray) -> np.ndarray:
         """Scores (..., submissions) from ratios (..., submissions, base workloads)."""
         integral = grid_scores if self.mode == "algoperf" else exact_scores
-        return integral(ratio, tau_max or self.rules.tau_max)
+        return integral(ratio, self.rules.tau_max)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +118,6 @@ def score_field(field: Field, mode: Mode | None = None, reference: pd.Series | N
     """Score the submissions of a field against each other, or against frozen `reference` times by workload."""
     mode = mode or default_mode(field)
     held_out = _held_out(field, mode)
-    scoring = Scoring(mode=mode, rules=field.rules, held_out=held_out, reference=reference)
     trials = _as_the_mode_has_them(field.trials, mode)
     variants = {variant for names in held_out.values() for variant in names}
     workloads = [
@@ -119,14 +127,16 @@ def score_field(field: Field, mode: Mode | None = None, reference: pd.Series | N
     studies = studies[studies.index.get_level_values("workload").isin(workloads)]
     submissions = sorted(trials["submission"].unique())
     times = workload_times(studies).reindex(index=submissions, columns=workloads)
-    values = times.to_numpy()
-    counted = scoring.eligible(values, times.columns)
-    ratio = scoring.ratios(values, times.columns)
+    scoring = Scoring(
+        mode=mode, rules=field.rules, workloads=workloads, held_out=held_out, reference=reference
+    )
+    counted = scoring.eligible(times.to_numpy())
+    ratio = scoring.ratios(times.to_numpy())
     scores = _score_frame(
         pd.Series(scoring.scores(ratio), index=times.index), trials[trials["workload"].isin(workloads)]
     )
     order = scores.index
-    base = times.columns[scoring.base(times.columns)]
+    base = times.columns[scoring.is_base]
     eligible = pd.DataFrame(counted, index=times.index, columns=times.columns)
     rho = profile(ratio, taus := _taus(ratio, field.rules.tau_max, mode))
     return Leaderboard(
@@ -151,8 +161,8 @@ def score_times(times: pd.DataFrame, rules: Ruleset, mode: Mode = "exact") -> pd
     """
     times = times.reindex(columns=list(rules.goals) or list(times.columns))
     held_out = {base: (variant,) for base, variant in rules.held_out.items()}
-    scoring = Scoring(mode=mode, rules=rules, held_out=held_out)
-    score = scoring.scores(scoring.ratios(times.to_numpy(dtype=float), times.columns))
+    scoring = Scoring(mode=mode, rules=rules, workloads=list(times.columns), held_out=held_out)
+    score = scoring.scores(scoring.ratios(times.to_numpy(dtype=float)))
     frame = pd.DataFrame({"rank": ranks(score), "score": score}, index=times.index)
     return frame.sort_values("score", ascending=False, kind="stable")
 

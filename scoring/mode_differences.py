@@ -29,22 +29,26 @@ def mode_differences(board: Leaderboard) -> tuple[pd.DataFrame, pd.DataFrame]:
             "rank_exact": new.scores["rank"],
         }
     )
+    old_cells, new_cells = _by_cell(old.studies), _by_cell(new.studies)
     rows = []
     for submission in board.times.index:
         times = zip(board.times.columns, old.times.loc[submission], new.times.loc[submission], strict=True)
         for workload, before, after in times:
             if before != after and not (math.isnan(before) and math.isnan(after)):
-                why = _why(board.field, old.studies, new.studies, (str(submission), str(workload)))
+                cell = (str(submission), str(workload))
+                why = _why(board.field, old_cells.get(cell, {}), new_cells.get(cell, {}))
                 rows.append([submission, workload, before, after, why])
     cells = pd.DataFrame(rows, columns=["submission", "workload", "algoperf", "exact", "why"])
     return scores.loc[board.scores.index], cells
 
 
-def _why(field: Field, old: pd.DataFrame, new: pd.DataFrame, cell: tuple[str, str]) -> str:
-    """One clause for each study of a cell whose time in `old` (mode algoperf) is not that in `new` (mode exact)."""
-    before = _by_study(old, cell)
+_Studies = dict[int, tuple[float, int]]
+
+
+def _why(field: Field, before: _Studies, after: _Studies) -> str:
+    """One clause for each study of a cell whose time `before` (mode algoperf) is not that `after` (mode exact)."""
     clauses = []
-    for study, (seconds, number) in _by_study(new, cell).items():
+    for study, (seconds, number) in after.items():
         old_seconds, old_number = before.get(study, (math.nan, -1))
         if old_seconds == seconds:
             continue
@@ -60,19 +64,14 @@ def _why(field: Field, old: pd.DataFrame, new: pd.DataFrame, cell: tuple[str, st
     return "; ".join(clauses)
 
 
-def _by_study(studies: pd.DataFrame, cell: tuple[str, str]) -> dict[int, tuple[float, int]]:
-    """Seconds and deciding trial of every study of a cell."""
-    submission, workload = cell
-    index = studies.index
-    rows = studies[
-        (index.get_level_values("submission") == submission)
-        & (index.get_level_values("workload") == workload)
-    ]
-    numbers = rows.index.get_level_values("study")
-    return {
-        int(study): (float(seconds), int(number))
-        for study, seconds, number in zip(numbers, rows["seconds"], rows["number"], strict=True)
-    }
+def _by_cell(studies: pd.DataFrame) -> dict[tuple[str, str], _Studies]:
+    """Seconds and deciding trial of every study, by submission and workload and then by study."""
+    cells: dict[tuple[str, str], _Studies] = {}
+    for (submission, workload, study), seconds, number in zip(
+        studies.index, studies["seconds"], studies["number"], strict=True
+    ):
+        cells.setdefault((submission, workload), {})[int(study)] = (float(seconds), int(number))
+    return cells
 
 
 def _trial(field: Field, number: int) -> str:

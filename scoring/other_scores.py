@@ -72,7 +72,7 @@ def steps_to_target(board: Leaderboard) -> tuple[pd.DataFrame, pd.DataFrame]:
     if steps[board.eligible.columns].isna().to_numpy()[np.isfinite(board.eligible.to_numpy())].any():
         return pd.DataFrame({"rank": [], "score": []}), steps  # the logs do not tell steps
     scoring = replace(board.scoring, reference=None)
-    score = scoring.scores(scoring.ratios(steps.to_numpy(), steps.columns))
+    score = scoring.scores(scoring.ratios(steps.to_numpy()))
     frame = pd.DataFrame({"rank": ranks(score), "score": score}, index=steps.index)
     return frame.sort_values("score", ascending=False, kind="stable"), steps
 

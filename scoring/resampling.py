@@ -67,7 +67,7 @@ def bootstraps(
     first = 0
     for times in _resampled_times(board, resamples, of_studies, within_cadence):
         part = slice(first, first := first + len(times))
-        ratio = board.scoring.ratios(times, board.times.columns)
+        ratio = board.scoring.ratios(times)
         faster += _wins(-np.moveaxis(ratio, -1, 1).reshape(-1, len(names)))
         fixed[part] = board.scoring.scores(ratio)
         count = ratio.shape[-1]
@@ -94,7 +94,7 @@ def profile_bands(
     """By submission, the 95 % band of rho at each of `taus`, from resampled studies: shape (2, taus)."""
     generator = np.random.default_rng(seed)
     parts = [
-        profile(board.scoring.ratios(times, board.times.columns), taus).astype(np.float32)
+        profile(board.scoring.ratios(times), taus).astype(np.float32)
         for times in _resampled_times(board, resamples, generator, within_cadence=False)
     ]
     bands = np.quantile(np.concatenate(parts), ENDS, axis=0)
@@ -113,7 +113,7 @@ def cadence_bounds(board: Leaderboard) -> pd.DataFrame:
     own = np.eye(count, dtype=bool)[:, :, None]
     ends = {}
     for name, times in (("low", np.where(own, late, early)), ("high", np.where(own, early, late))):
-        score = board.scoring.scores(board.scoring.ratios(times, board.times.columns))
+        score = board.scoring.scores(board.scoring.ratios(times))
         ends[name] = score[np.arange(count), np.arange(count)]
     return pd.DataFrame(ends, index=board.times.index)
 

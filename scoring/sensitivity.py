@@ -13,7 +13,7 @@ TAUS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 
 def leave_one_workload_out(board: Leaderboard) -> pd.DataFrame:
     """Scores without each base workload: a row a submission, a column the workload that is left out."""
-    ratio = board.scoring.ratios(board.times.to_numpy(), board.times.columns)
+    ratio = board.scoring.ratios(board.times.to_numpy())
     names = board.eligible.columns
     if len(names) < 2:
         return pd.DataFrame(index=board.times.index)
@@ -28,7 +28,7 @@ def leave_one_submission_out(board: Leaderboard) -> pd.DataFrame:
     table = np.full((len(names), len(names)), np.nan)
     for place in range(len(names) if len(names) > 1 else 0):
         others = np.delete(np.arange(len(names)), place)
-        ratio = board.scoring.ratios(times[others], board.times.columns)
+        ratio = board.scoring.ratios(times[others])
         table[others, place] = board.scoring.scores(ratio)
     return pd.DataFrame(table, index=names, columns=names)
 
@@ -39,7 +39,7 @@ def tau_sensitivity(board: Leaderboard, taus: Sequence[float] = TAUS) -> pd.Data
     columns = {}
     for tau in sorted({*taus, board.rules.tau_max}):
         scoring = replace(board.scoring, rules=replace(board.rules, tau_max=tau))
-        columns[tau] = scoring.scores(scoring.ratios(times, board.times.columns))
+        columns[tau] = scoring.scores(scoring.ratios(times))
     return pd.DataFrame(columns, index=board.times.index).rename_axis(columns="tau_max")
 
 
