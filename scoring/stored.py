@@ -12,6 +12,7 @@ import pandas as pd
 from timetrial.engine.errors import RecordError, UsageError
 from timetrial.engine.records import read_json_object
 from timetrial.scoring.leaderboard import Leaderboard
+from timetrial.scoring.time_to_target import Mode
 
 BEST_TIMES = "best_times"
 PACES = "step_seconds"
@@ -24,14 +25,17 @@ def best_times(board: Leaderboard) -> pd.Series:
     return best
 
 
-def read_best_times(path: Path, rules: str) -> pd.Series:
-    """Best times by workload. UsageError if the file holds none or was made under other rules."""
+def read_best_times(path: Path, rules: str, mode: Mode) -> pd.Series:
+    """Best times by workload. UsageError if the file holds none, or was made under other rules or in the other mode."""
     document = _document(path)
     best = document.get(BEST_TIMES)
     if not isinstance(best, dict):
         raise UsageError(f"{path} holds no best times; give a file that timetrial score --json wrote")
-    if document.get("rules") != rules:
-        raise UsageError(f"{path} was scored by {document.get('rules')} rules, these logs by {rules} rules")
+    for name, value in (("rules", rules), ("mode", mode)):
+        if (stored := document.get(name)) != value:
+            raise UsageError(
+                f"{path} was scored with --{name} {stored}, but these logs with --{name} {value}"
+            )
     return pd.Series({str(workload): _number(seconds, path) for workload, seconds in best.items()})
 
 

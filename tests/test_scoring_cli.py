@@ -146,6 +146,7 @@ def test_a_run_slower_than_its_stored_pace_is_named(runs, tmp_path):
         ["runs", "--frozen", "empty.json"],
         ["runs", "--frozen", "other.json"],
         ["runs", "--frozen", "wrong.json"],
+        ["runs", "--frozen", "mode.json"],
         ["runs", "--paces", "empty.json"],
         ["runs", "--paces", "torn.json"],
     ],
@@ -156,7 +157,9 @@ def test_bad_input_ends_in_one_sentence_and_code_2(runs, arguments, monkeypatch)
     (runs.parent / "empty.json").write_text("{}")
     (runs.parent / "torn.json").write_text("{")
     (runs.parent / "other.json").write_text('{"rules": "v0.5", "best_times": {"wmt": 1.0}}')
-    (runs.parent / "wrong.json").write_text('{"rules": "pocket", "best_times": {"digits": "fast"}}')
+    wrong = {"rules": "pocket", "mode": "exact", "best_times": {"digits": "fast"}}
+    (runs.parent / "wrong.json").write_text(json.dumps(wrong))
+    (runs.parent / "mode.json").write_text(json.dumps(wrong | {"mode": "algoperf", "best_times": {}}))
     result = score(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""

@@ -93,14 +93,15 @@ def command(
         from timetrial.scoring import stored
         from timetrial.scoring.analysis import analyse
         from timetrial.scoring.field import read_field
-        from timetrial.scoring.leaderboard import score_field
+        from timetrial.scoring.leaderboard import default_mode, score_field
         from timetrial.scoring.terminal import show_problems
 
         for output in filter(None, outputs.values()):
             if not output.parent.is_dir():
                 raise UsageError(f"{output} cannot be written: {output.parent} is not a folder")
         field = read_field(directories, rules, processes=os.cpu_count() or 1)
-        reference = stored.read_best_times(frozen, field.rules.name) if frozen else None
+        mode = mode or default_mode(field)
+        reference = stored.read_best_times(frozen, field.rules.name, mode) if frozen else None
         board = score_field(field, mode, reference)
         if board.problems:
             show_problems(board.problems, Console(stderr=True))
