@@ -147,7 +147,7 @@ def _lead_columns(analysis: Analysis) -> list[Column]:
         "Submission": [str(name) for name in scores.index],
         "Score": [f"{score:.4f}" for score in scores["score"]],
     }
-    if sample is not None:
+    if sample is not None and sample.intervals["low"].notna().any():
         ends = sample.intervals.loc[scores.index, ["low", "high"]].itertuples(index=False)
         texts["95 %"] = [format_interval(low, high) for low, high in ends]
         known = sample.intervals.loc[scores.index, "low"].notna()
