@@ -12,6 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from timetrial.engine.outcome import Status
 from timetrial.engine.records import TrialDirectory, TrialRecord
 from timetrial.scoring.analysis import analyse
+from timetrial.scoring.export import document
 from timetrial.scoring.field import Field, read_field
 from timetrial.scoring.leaderboard import Leaderboard, score_field
 from timetrial.scoring.resampling import bootstrap
@@ -93,9 +94,11 @@ def test_thousand_trials_scored(benchmark: BenchmarkFixture, field: Field) -> No
 
 
 def test_thousand_trials_analysed(benchmark: BenchmarkFixture, board: Leaderboard) -> None:
-    """Everything that is said of a field, two bootstraps of 10,000 resamples among it."""
-    analysis = benchmark.pedantic(lambda: analyse(board, resamples=RESAMPLES), rounds=3, warmup_rounds=1)
-    assert analysis.over_studies is not None
+    """Everything that is said of a field, two bootstraps of 10,000 resamples among it, as a document."""
+    found = benchmark.pedantic(
+        lambda: document(analyse(board, resamples=RESAMPLES)), rounds=3, warmup_rounds=1
+    )
+    assert found["resampled"]["studies"]["resamples"] == RESAMPLES
 
 
 def test_bootstrap(benchmark: BenchmarkFixture, board: Leaderboard) -> None:

@@ -20,17 +20,13 @@ PAR = 2.0  # the customary penalty: a miss counts as twice the budget
 def speedups(board: Leaderboard, reference: str | None = None, k: float = 1.0) -> pd.DataFrame:
     """How many times as fast as a reference submission: t_reference / t by workload, and their geometric mean.
 
-    Over 1 is faster than the reference, by default the last of the leaderboard that reaches every target, or else
-    the one with most of them. A miss is taken as `k` times the budget, so that a speed-up against it is a bound; a
-    workload that neither reached, or whose budget is not known, is NaN and left out of the mean.
+    Over 1 is faster than the reference (`speedup_reference`). A miss is taken as `k` times the budget, so that a
+    speed-up against it is a bound; a workload that neither reached, or whose budget is not known, is NaN and left out
+    of the mean.
 
     A row a submission; columns: the base workloads and geometric_mean. Raises UsageError for an unknown reference.
     """
-    reference = reference or default_reference(board)
-    if reference not in board.times.index:
-        raise UsageError(
-            f"no submission {reference!r} to compare with; there are {', '.join(board.times.index)}"
-        )
+    reference = speedup_reference(board, reference)
     times = base_times(board)
     penalised = times.where(times < math.inf).fillna(k * budgets(board))
     ratio = penalised.loc[reference] / penalised
@@ -39,9 +35,15 @@ def speedups(board: Leaderboard, reference: str | None = None, k: float = 1.0) -
     return ratio.assign(geometric_mean=np.exp(np.log(ratio).mean(axis=1)))
 
 
-def default_reference(board: Leaderboard) -> str:
-    """The submission named `baseline`, or else the lowest-ranked of those that reach most targets."""
-    if "baseline" in board.times.index:
+def speedup_reference(board: Leaderboard, name: str | None = None) -> str:
+    """The submission to compare with: the one named, or else `baseline`, or else the lowest-ranked of those that
+    reach most targets. UsageError if there is none of that name."""
+    names = board.times.index
+    if name is not None:
+        if name not in names:
+            raise UsageError(f"no submission {name!r} to compare with; there are {', '.join(names)}")
+        return name
+    if "baseline" in names:
         return "baseline"
     reached = (base_times(board) < math.inf).sum(axis="columns")
     return str(reached[reached == reached.max()].index[-1])

@@ -52,40 +52,29 @@ def bootstrap(
     within_cadence: bool = False,
 ) -> Bootstrap:
     """Resample the field and score it, `resamples` times. The same seed gives the same result."""
-    both = bootstraps(board, resamples=resamples, seed=seed, within_cadence=within_cadence)
-    return both[1] if workloads else both[0]
-
-
-def bootstraps(
-    board: Leaderboard, *, resamples: int = 10_000, seed: int = 0, within_cadence: bool = False
-) -> tuple[Bootstrap, Bootstrap]:
-    """Over studies alone, and over studies and workloads: from the same draws of studies."""
     names = board.times.index
-    fixed, drawn = np.empty((2, resamples, len(names)))
+    scores = np.empty((resamples, len(names)))
     faster = np.zeros((len(names), len(names)))
     of_studies, of_workloads = np.random.default_rng(seed).spawn(2)
     first = 0
     for times in _resampled_times(board, resamples, of_studies, within_cadence):
-        part = slice(first, first := first + len(times))
         ratio = board.scoring.ratios(times)
-        faster += _wins(-np.moveaxis(ratio, -1, 1).reshape(-1, len(names)))
-        fixed[part] = board.scoring.scores(ratio)
         count = ratio.shape[-1]
-        places = of_workloads.integers(count, size=(len(ratio), 1, count))
-        drawn[part] = board.scoring.scores(np.take_along_axis(ratio, places, axis=-1))
-    over_studies, over_workloads = (
-        Bootstrap(
-            workloads=workloads,
-            intervals=_intervals(board, scores, workloads),
-            rank_probability=_rank_probability(scores, names),
-            outscores=_outscores(scores, names),
-            faster=pd.DataFrame(faster / (resamples * ratio.shape[-1]), index=names, columns=names),
-            resamples=resamples,
-            seed=seed,
-        )
-        for workloads, scores in ((False, fixed), (True, drawn))
+        faster += _wins(-np.moveaxis(ratio, -1, 1).reshape(-1, len(names))) / (resamples * count)
+        if workloads:
+            places = of_workloads.integers(count, size=(len(ratio), 1, count))
+            ratio = np.take_along_axis(ratio, places, axis=-1)
+        scores[first : first + len(ratio)] = board.scoring.scores(ratio)
+        first += len(ratio)
+    return Bootstrap(
+        resamples=resamples,
+        seed=seed,
+        workloads=workloads,
+        intervals=_intervals(board, scores, workloads),
+        rank_probability=_rank_probability(scores, names),
+        faster=pd.DataFrame(faster, index=names, columns=names),
+        outscores=_outscores(scores, names),
     )
-    return over_studies, over_workloads
 
 
 def profile_bands(
@@ -140,14 +129,17 @@ def _resampled_times(
         for studies, (places, early, late) in cells.items():
             small = np.min_scalar_type(studies).type
             drawn = generator.integers(studies, size=(count, len(late), studies), dtype=small)
-            values = np.take_along_axis(late[None], drawn, axis=-1)
+            low, high = (studies - 1) // 2, studies // 2
             if within_cadence:
-                lower = np.take_along_axis(early[None], drawn, axis=-1)
-                share = generator.random(values.shape)
+                upper, lower = (np.take_along_axis(ends[None], drawn, axis=-1) for ends in (late, early))
                 with np.errstate(invalid="ignore"):  # a miss stays one
-                    values = np.where(values < np.inf, lower + share * (values - lower), np.inf)
-            values.sort(axis=-1)
-            middle = (values[..., (studies - 1) // 2] + values[..., studies // 2]) / 2
+                    within = lower + generator.random(upper.shape) * (upper - lower)
+                values = np.sort(np.where(upper < np.inf, within, np.inf), axis=-1)
+                middle = (values[..., low] + values[..., high]) / 2
+            else:  # studies stand in order of their times, so that their places do to find the median
+                drawn.sort(axis=-1)
+                rows = np.arange(len(late))
+                middle = (late[rows, drawn[..., low]] + late[rows, drawn[..., high]]) / 2
             times[:, places[0], places[1]] = middle
         yield times
 

@@ -12,8 +12,8 @@ from timetrial.scoring.field import read_field
 from timetrial.scoring.leaderboard import score_field
 from timetrial.scoring.mode_differences import mode_differences
 from timetrial.scoring.other_scores import (
-    default_reference,
     penalised_times,
+    speedup_reference,
     speedups,
     steps_to_target,
     study_counts,
@@ -114,8 +114,8 @@ def test_speedups_are_reference_over_own_time():
 
 
 def test_the_reference_of_speedups():
-    assert default_reference(budgeted(FIELD)) == "b"
-    assert default_reference(budgeted(FIELD | {"baseline": {"u": [INF]}})) == "baseline"
+    assert speedup_reference(budgeted(FIELD)) == "b"
+    assert speedup_reference(budgeted(FIELD | {"baseline": {"u": [INF]}})) == "baseline"
     with pytest.raises(UsageError, match="no submission 'nobody'"):
         speedups(budgeted(FIELD), "nobody")
 
