@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.padding import Padding
@@ -122,8 +122,8 @@ def _seconds_or_miss(seconds: float) -> str:
     return format_seconds(seconds) if math.isfinite(seconds) else "missed"
 
 
-def _texts(values: object) -> list[Text]:
-    return [Text(str(value), overflow="fold") for value in values]  # type: ignore[attr-defined]
+def _texts(values: Iterable[object]) -> list[Text]:
+    return [Text(str(value), overflow="fold") for value in values]
 
 
 def _uncertainty_notes(analysis: Analysis) -> Iterator[str]:
