@@ -5,6 +5,7 @@ import pandas as pd
 
 from timetrial.scoring.leaderboard import Leaderboard
 from timetrial.scoring.other_scores import budgets
+from timetrial.scoring.time_to_target import CELL
 
 POINTS = 101
 
@@ -19,7 +20,7 @@ def targets_by_budget(board: Leaderboard, points: int = POINTS) -> pd.DataFrame:
     limits = {str(workload): float(seconds) for workload, seconds in known.items()}
     share = pd.Index(np.linspace(0.0, 1.0, points), name="budget share")
     curves = pd.DataFrame(0.0, index=share, columns=board.times.index)
-    for (submission, workload), group in board.studies.groupby(level=["submission", "workload"])["seconds"]:
+    for (submission, workload), group in board.studies.groupby(level=CELL)["seconds"]:
         if (limit := limits.get(str(workload))) is not None:
             used = np.sort(group.to_numpy() / limit)
             reached = np.searchsorted(used, share.to_numpy(), side="right") / len(used)

@@ -16,6 +16,7 @@ from timetrial.scoring.leaderboard import Leaderboard
 from timetrial.scoring.memory_logs import ran_out_of_memory
 from timetrial.scoring.problems import Kind
 from timetrial.scoring.rules import Ruleset
+from timetrial.scoring.time_to_target import CELL
 from timetrial.scoring.trial_row import EXTERNAL, UNFINISHED
 
 TOO_SLOW = 1.5  # times the pace expected of a step
@@ -100,7 +101,7 @@ def trial_health(board: Leaderboard, stored_paces: pd.DataFrame | None = None) -
 
 def step_seconds(board: Leaderboard) -> pd.DataFrame:
     """Seconds a step: the median over trials, by submission and workload; NaN where the logs do not tell."""
-    paces = board.trials.groupby(["submission", "workload"])["step_seconds"].median().unstack("workload")
+    paces = board.trials.groupby(CELL)["step_seconds"].median().unstack("workload")
     return paces.reindex(index=board.times.index, columns=board.times.columns)
 
 
@@ -144,17 +145,16 @@ def _is_cut_off(trials: pd.DataFrame, ends_at_step_hint: bool) -> pd.Series:
 def _concerns(board: Leaderboard, expected_pace: pd.Series) -> Iterator[tuple[Concern, pd.Series]]:
     """Every concern, and the trials it is about."""
     trials = board.trials
-    cell = ["submission", "workload"]
     pace = trials["step_seconds"]
-    usual = pace.groupby([trials[name] for name in cell]).transform("median")
+    usual = pace.groupby([trials[name] for name in CELL]).transform("median")
     yield Concern.SLOWER_THAN_ITSELF, pace > TOO_SLOW * usual
     yield Concern.SLOWER_THAN_EXPECTED, pace > TOO_SLOW * expected_pace
     seed = trials["seed"]
     has_seed = seed.notna()
-    yield Concern.SAME_SEED, has_seed & trials.duplicated([*cell, "study", "seed"], keep=False)
+    yield Concern.SAME_SEED, has_seed & trials.duplicated([*CELL, "study", "seed"], keep=False)
     studies = trials["study"].groupby([trials["submission"], trials["workload"], seed]).transform("nunique")
     yield Concern.SEED_OF_ANOTHER_STUDY, has_seed & (studies > 1)
-    same = trials.duplicated([*cell, "study", "hyperparameters"], keep=False)
+    same = trials.duplicated([*CELL, "study", "hyperparameters"], keep=False)
     tuned = (trials["tuning"] == EXTERNAL) & trials["hyperparameters"].notna()
     yield Concern.SAME_HYPERPARAMETERS, tuned & same
     went_back = {problem.file.rpartition("/")[0] for problem in board.problems if problem.kind is Kind.TIME}
@@ -162,7 +162,7 @@ def _concerns(board: Leaderboard, expected_pace: pd.Series) -> Iterator[tuple[Co
     interval = np.fmax(trials["gap"], trials["eval_period"].fillna(0.0))
     yield Concern.EVALUATION_MISSING, trials["largest_gap"] > LONG_GAP * interval
     known = trials["machine"].where(trials["machine"] != "")
-    most = known.groupby([trials[name] for name in cell]).transform(
+    most = known.groupby([trials[name] for name in CELL]).transform(
         lambda names: names.mode().iloc[0] if names.notna().any() else None
     )
     yield Concern.OTHER_MACHINE, known.notna() & (known != most)

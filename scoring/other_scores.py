@@ -68,9 +68,7 @@ def steps_to_target(board: Leaderboard) -> tuple[pd.DataFrame, pd.DataFrame]:
     Steps are comparable between submissions only as far as their batch sizes are. Rules, mode and medians are those
     of the leaderboard; a frozen reference, which is made of times, is not used.
     """
-    steps = workload_times(board.studies, "step").reindex(
-        index=board.times.index, columns=board.times.columns
-    )
+    steps = workload_times(board.studies, "step").reindex_like(board.times)
     if steps[board.eligible.columns].isna().to_numpy()[np.isfinite(board.eligible.to_numpy())].any():
         return pd.DataFrame({"rank": [], "score": []}), steps  # the logs do not tell steps
     scoring = replace(board.scoring, reference=None)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from timetrial.scoring.leaderboard import Leaderboard
 from timetrial.scoring.score import profile, ranks
+from timetrial.scoring.time_to_target import CELL, workload_times
 
 LEVEL = 0.95
 ENDS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
@@ -96,7 +97,7 @@ def cadence_bounds(board: Leaderboard) -> pd.DataFrame:
     A time that is better never lowers its own score and never raises another's. So a score is least where its own
     times are as recorded and all others as early as they can be, and greatest the other way round.
     """
-    early = _medians(board, "before")
+    early = workload_times(board.studies, "before").reindex_like(board.times).to_numpy()
     late = board.times.to_numpy()
     count = len(late)
     own = np.eye(count, dtype=bool)[:, :, None]
@@ -105,11 +106,6 @@ def cadence_bounds(board: Leaderboard) -> pd.DataFrame:
         score = board.scoring.scores(board.scoring.ratios(times))
         ends[name] = score[np.arange(count), np.arange(count)]
     return pd.DataFrame(ends, index=board.times.index)
-
-
-def _medians(board: Leaderboard, column: str) -> np.ndarray:
-    medians = board.studies[column].groupby(level=["submission", "workload"]).median().unstack("workload")
-    return medians.reindex(index=board.times.index, columns=board.times.columns).to_numpy()
 
 
 def _resampled_times(
@@ -156,7 +152,7 @@ def _cells(board: Leaderboard) -> _Cells:
     row_of = {name: row for row, name in enumerate(board.times.index)}
     column_of = {name: column for column, name in enumerate(board.times.columns)}
     frame = board.studies.sort_values(["seconds", "before"], kind="stable")
-    for (submission, workload), group in frame.groupby(level=["submission", "workload"]):
+    for (submission, workload), group in frame.groupby(level=CELL):
         place = row_of[str(submission)], column_of[str(workload)]
         early, late = group["before"].to_numpy(), group["seconds"].to_numpy()
         rows.setdefault(len(group), []).append((*place, early, late))
@@ -184,7 +180,7 @@ def _intervals(board: Leaderboard, scores: np.ndarray, workloads: bool) -> pd.Da
     frame = pd.DataFrame(
         {"low": low, "high": high, "rank_low": rank_low, "rank_high": rank_high}, index=board.times.index
     )
-    studies = board.studies.groupby(level=["submission", "workload"]).size().groupby(level="submission").max()
+    studies = board.studies.groupby(level=CELL).size().groupby(level="submission").max()
     frame["studies"] = studies.reindex(frame.index).fillna(0).astype(int)
     if not workloads:
         frame.loc[frame["studies"] < 2, ["low", "high"]] = np.nan

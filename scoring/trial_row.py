@@ -45,7 +45,7 @@ class TrialRow(NamedTuple):
     best: float  # best value of the metric
     end_seconds: float
     end_step: float
-    is_finite: bool  # no metric of the last evaluation is NaN or infinite
+    is_finite: bool  # see `Evaluations`: whether the last evaluation still holds numbers
     step_seconds: float  # median over the intervals between evaluations
     gap: float  # median interval between evaluations
     largest_gap: float
