@@ -10,7 +10,7 @@ CONSTRAINTS ?= constraints/cpu.txt
 BIN := .venv/bin
 PACKAGES := data_loading engine kernels scoring submissions workloads
 SUBMISSIONS := nadamw nesterov
-EXTRAS := torch,jax,report$(if $(findstring gpu,$(CONSTRAINTS)),$(comma)jax-cuda)
+EXTRAS := torch,jax,full,report$(if $(findstring gpu,$(CONSTRAINTS)),$(comma)jax-cuda)
 WORKLOADS := imagenet_resnet_pocket,finewebedu_lm_pocket
 
 .PHONY: demo test check types slow bench clean

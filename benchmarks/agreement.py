@@ -1,12 +1,15 @@
-"""Do torch and JAX reach a target in a similar number of steps? `python benchmarks/agreement.py [STUDIES] [OUT]`.
+"""Do torch and JAX reach a target in a similar number of steps? `python benchmarks/agreement.py [WORKLOAD…]`.
 
-Races the NAdamW baseline on the pocket suite in both frameworks, five studies each unless told otherwise (each
-with its own seed), and prints per workload and framework: how many studies reached the target, and the median,
-least and most of the steps and of the submission seconds to it. The same table goes to
-benchmarks/results/agreement.json. Steps are resolved to one evaluation period. A run that was cut short is
-continued by the same command with the same OUT.
+Races the NAdamW baseline on the pocket suite, or on the WORKLOADs named, in both frameworks, five studies each
+unless --studies says otherwise (each with its own seed), and prints per workload and framework: how many studies
+reached the target; the median, least and most of the steps and of the submission seconds to it; and the stall, the
+share of submission time that was spent waiting for data. The same table, with the curve of every trial, goes to
+benchmarks/results/agreement.json; workloads that are not raced keep what it says of them. Steps are resolved to one
+evaluation period. A run that was cut short is continued by the same command with the same --out.
 """
 
+import csv
+import json
 import statistics
 import subprocess
 import sys
@@ -14,19 +17,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import click
+
 from timetrial.engine import provenance
 from timetrial.engine.clock import seconds, utc_timestamp
 from timetrial.engine.records import TrialRecord, read_trial, write_json_atomic
 from timetrial.workloads import SUITES, WORKLOADS
 
-ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).parent / "results" / "agreement.json"
 FRAMEWORKS = ("torch", "jax")
 
 
-def race(studies: int, out: Path) -> None:
+def race(workloads: tuple[str, ...], studies: int, out: Path) -> None:
     """Run, or continue, all trials."""
     for framework in FRAMEWORKS:
-        command = ["timetrial", "run", "nadamw", "--suite", "pocket", "--framework", framework]
+        command = ["timetrial", "run", "nadamw", "--workload", ",".join(workloads), "--framework", framework]
         command += ["--studies", str(studies), "--out", str(out), "--resume"]
         subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:]], check=True)
 
@@ -38,8 +43,18 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.4g} [{min(values):.4g}, {max(values):.4g}]"
 
 
-def row(records: list[TrialRecord]) -> dict[str, Any]:
-    """One line of the table."""
+def curve(trial: Path, metric: str) -> list[list[float]]:
+    """[step, submission seconds, validation value] of every evaluation."""
+    with (trial / "eval_measurements.csv").open() as file:
+        return [
+            [int(row["global_step"]), round(float(row["score"]), 2), float(row[f"validation/{metric}"])]
+            for row in csv.DictReader(file)
+        ]
+
+
+def table_row(trials: dict[Path, TrialRecord], metric: str) -> dict[str, Any]:
+    """One line of the table, from the trials of one workload in one framework."""
+    records = list(trials.values())
     reached = [record for record in records if record.status == "target"]
     return {
         "reached": f"{len(reached)}/{len(records)}",
@@ -48,30 +63,44 @@ def row(records: list[TrialRecord]) -> dict[str, Any]:
         "first_step_seconds": sorted(
             round(seconds(record.breakdown.get("first_call", 0)), 2) for record in records
         ),
+        "stall_percent": sorted(
+            round(100 * record.breakdown.get("data_wait", 0) / record.submission_ns, 2) for record in records
+        ),
+        "curves": [curve(trial, metric) for trial in trials],
     }
 
 
-def main() -> None:
-    studies = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    out = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp(prefix="agreement-"))
-    race(studies, out)
-    records = [read_trial(path) for path in sorted(out.rglob("trial.json"))]
-    table: dict[str, dict[str, Any]] = {}
-    print(f"{'workload':24}{'framework':11}{'reached':9}{'steps to target':26}{'seconds to target'}")
-    for name in SUITES["pocket"]:
+@click.command()
+@click.argument("workloads", nargs=-1, type=click.Choice(SUITES["pocket"]))
+@click.option("--studies", default=5, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Where the races go; default: a scratch folder.")
+def main(workloads: tuple[str, ...], studies: int, out: Path | None) -> None:
+    """Race the baseline on WORKLOADS, or on the pocket suite, in both frameworks."""
+    workloads = workloads or SUITES["pocket"]
+    out = out or Path(tempfile.mkdtemp(prefix="agreement-"))
+    race(workloads, studies, out)
+    trials = {path.parent: read_trial(path) for path in sorted(out.rglob("trial.json"))}
+    table: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text())["table"] if RESULTS.exists() else {}
+    click.echo(
+        f"{'workload':24}{'framework':11}{'reached':9}{'steps to target':26}{'seconds to target':26}stall %"
+    )
+    for name in workloads:
         for framework in FRAMEWORKS:
-            line = row([r for r in records if r.workload == name and r.framework == framework])
+            chosen = {p: r for p, r in trials.items() if r.workload == name and r.framework == framework}
+            line = table_row(chosen, WORKLOADS[name].metric.name)
             table[f"{name}, {framework}"] = line
             steps, sec = spread(line["steps"]), spread(line["seconds"])
-            print(f"{name:24}{framework:11}{line['reached']:9}{steps:26}{sec}")
-        print(f"{'':24}evaluated every {WORKLOADS[name].eval_period_steps} steps of the baseline")
+            stall = spread(line["stall_percent"])
+            click.echo(f"{name:24}{framework:11}{line['reached']:9}{steps:26}{sec:26}{stall}")
+        click.echo(f"{'':24}evaluated every {WORKLOADS[name].eval_period_steps} steps of the baseline")
     versions = {name: provenance.framework_version(name) for name in FRAMEWORKS}
+    machine = {**provenance.hardware(), **provenance.versions(), **versions}
     write_json_atomic(
-        ROOT / "benchmarks" / "results" / "agreement.json",
+        RESULTS,
         {
             "command": "python benchmarks/agreement.py",
             "date": utc_timestamp(),
-            "machine": {**provenance.hardware(), **provenance.versions(), **versions},
+            "machine": machine,
             "table": table,
         },
     )

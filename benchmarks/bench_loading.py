@@ -28,7 +28,7 @@ def test_training_batch(benchmark: BenchmarkFixture, name: str) -> None:
     """The next batch, of the size that the baseline trains with; the slowest ones begin an epoch."""
     facts = WORKLOADS[name]
     order = Order(batch_size=facts.batch_size(BATCH_SIZES[facts.base]), seed=0)
-    batches = facts.training_batches(data_folder(None), order)
+    batches = facts.dataset.training_batches(data_folder(None), order)
     try:
         next(batches)
     except DataError as error:

@@ -207,7 +207,7 @@ def main() -> None:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name, ProcessCrew() as crew:
         data = Path(name) / "data"
-        WORKLOADS["toy"].prepare(data)
+        WORKLOADS["toy"].dataset.prepare(data, None)
         for claim in (step, pause, sleeps, flight, patched):
             folder = Path(name) / claim.__name__
             track = Track(folder, data, crew)

@@ -34,7 +34,7 @@ MakeRacer = Callable[[str, Framework], Racer]
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy workload's data, made once."""
     folder = tmp_path_factory.mktemp("data")
-    WORKLOADS["toy"].prepare(folder)
+    WORKLOADS["toy"].dataset.prepare(folder, None)
     return folder
 
 

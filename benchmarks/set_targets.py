@@ -29,12 +29,11 @@ import numpy as np
 import torch
 
 from timetrial.engine.facts import Order, Split, TorchProgram, WorkloadFacts
+from timetrial.submissions.batches import BATCH_SIZES
 from timetrial.workloads import WORKLOADS
 
 RESULTS = Path(__file__).parent / "results"
 TARGET_PERCENT = 70  # of step_hint
-# What AlgoPerf's baselines ask for on the base workload.
-BASE_BATCH_SIZES = {"imagenet_resnet": 1024, "finewebedu_lm": 64}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +74,21 @@ OTHERS = {
         replace(BASELINE, learning_rate=0.003, warmup_factor=0.05),
         replace(ADAMW, learning_rate=0.003),
         replace(NESTEROV, learning_rate=0.05, weight_decay=1e-5),
+    ),
+    "criteo1tb_pocket": (
+        replace(BASELINE, learning_rate=0.005, warmup_factor=0.05),
+        replace(ADAMW, learning_rate=0.003),
+        replace(NESTEROV, learning_rate=0.3, weight_decay=1e-6),
+    ),
+    "fastmri_pocket": (
+        replace(BASELINE, learning_rate=0.005, warmup_factor=0.05),
+        replace(ADAMW, learning_rate=0.003),
+        NESTEROV,
+    ),
+    "imagenet_vit_pocket": (
+        replace(BASELINE, learning_rate=0.004, warmup_factor=0.05),
+        replace(ADAMW, learning_rate=0.002, warmup_factor=0.05),
+        replace(NESTEROV, learning_rate=0.05),
     ),
 }
 
@@ -120,10 +134,10 @@ def evaluate(facts: WorkloadFacts, program: TorchProgram, module: Any, data: Pat
     sums: dict[str, float] = defaultdict(float)
     module.eval()
     with torch.no_grad():
-        for arrays in facts.evaluation_batches(data, split, facts.eval_batch_size):
+        for arrays in facts.dataset.evaluation_batches(data, split, facts.eval_batch_size):
             batch = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
             logits = program.logits(module, batch, dropout_rate=0.0)
-            for name, value in program.score(batch["targets"], logits, batch["weights"]).items():
+            for name, value in program.score(batch, logits).items():
                 sums[name] += float(value)
     module.train()
     return facts.metrics(sums)[facts.metric.name]
@@ -137,10 +151,10 @@ def train(
     torch.manual_seed(seed)
     module = program.module().train()
     optimizer = optimizer_of(module, configuration)
-    order = Order(batch_size=facts.batch_size(BASE_BATCH_SIZES[facts.base]), seed=seed)
+    order = Order(batch_size=facts.batch_size(BATCH_SIZES[facts.base]), seed=seed)
     period = facts.eval_period_steps or num_steps
     seconds, started = 0.0, process_time()
-    for step, arrays in zip(range(num_steps), facts.training_batches(data, order), strict=False):
+    for step, arrays in zip(range(num_steps), facts.dataset.training_batches(data, order), strict=False):
         factor = learning_rate_factor(step, num_steps, configuration)
         for group in optimizer.param_groups:
             group["lr"] = configuration.learning_rate * factor
@@ -226,7 +240,7 @@ def row_of(
 def main(workload: str, data: Path, seeds: int) -> None:
     """Set WORKLOAD's targets and show who reaches them."""
     facts = WORKLOADS[workload]
-    facts.prepare(data)
+    facts.dataset.prepare(data, None)
     torch.set_num_threads(1)
 
     def run(configuration: Configuration, seed: int) -> list[Evaluation]:

@@ -16,6 +16,7 @@ from timetrial.engine.facts import NumpyBatch, Order
 # Distinguishes the streams that one (seed, epoch) pair gives rise to.
 ORDER_STREAM = 0
 AUGMENTATION_STREAM = 1
+MIXUP_STREAM = 2
 
 
 def epoch_generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
@@ -27,8 +28,10 @@ def epoch_generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
 class Selection:
     """The examples of one rank's share of one training batch."""
 
+    number: int  # of the batch, from 0 on
     epoch: int
     indices: np.ndarray  # (batch_size / world_size,) int64
+    previous: int  # the example before this share in the global batch, whose last comes before its first
 
 
 def selections(num_examples: int, order: Order) -> Iterator[Selection]:
@@ -40,27 +43,38 @@ def selections(num_examples: int, order: Order) -> Iterator[Selection]:
     if batches_per_epoch == 0:
         raise UsageError(f"a batch of {order.batch_size} is larger than the {num_examples} training examples")
     share = order.batch_size // order.world_size
-    epoch, batch = divmod(order.first_batch, batches_per_epoch)
+    number = order.first_batch
+    epoch, batch = divmod(number, batches_per_epoch)
     while True:
         permutation = epoch_generator(order.seed, epoch, ORDER_STREAM).permutation(num_examples)
         for start in range(batch, batches_per_epoch):
-            first = start * order.batch_size + order.rank * share
-            yield Selection(epoch=epoch, indices=permutation[first : first + share])
+            rows = permutation[start * order.batch_size : (start + 1) * order.batch_size]
+            first = order.rank * share
+            yield Selection(
+                number=number,
+                epoch=epoch,
+                indices=rows[first : first + share],
+                previous=int(rows[first - 1]),
+            )
+            number += 1
         epoch, batch = epoch + 1, 0
 
 
-def padded_batches(arrays: Mapping[str, np.ndarray], batch_size: int) -> Iterable[NumpyBatch]:
-    """All rows of `inputs` and `targets` once, in storage order.
+def padded_batches(
+    arrays: Mapping[str, np.ndarray], batch_size: int, *, per_token: bool = False
+) -> Iterable[NumpyBatch]:
+    """All rows of the arrays once, in storage order.
 
     Every batch has the same keys, shapes and dtypes, so that a compiled program never sees a second shape:
-    `weights` (float32, the shape of `targets`) is in all of them, and the last batch is filled up with zeros
-    whose weight is 0.
+    `weights` (float32; one for each row, or for each entry of `targets` where these are tokens) is in all of
+    them, and the last batch is filled up with zeros whose weight is 0.
     """
     num_examples = len(arrays["targets"])
     for first in range(0, num_examples, batch_size):
         rows = {key: np.asarray(array[first : first + batch_size]) for key, array in arrays.items()}
-        rows["weights"] = np.ones(rows["targets"].shape, np.float32)
-        missing = batch_size - len(rows["targets"])
+        targets = rows["targets"]
+        rows["weights"] = np.ones(targets.shape if per_token else len(targets), np.float32)
+        missing = batch_size - len(targets)
         yield {key: _filled(array, missing) for key, array in rows.items()}
 
 

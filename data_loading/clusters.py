@@ -11,7 +11,7 @@ import numpy as np
 
 from timetrial.data_loading.batches import padded_batches, selections
 from timetrial.data_loading.prepared import Arrays, Side, open_arrays, prepare_once
-from timetrial.engine.facts import NumpyBatch, Order, Split
+from timetrial.engine.facts import Dataset, NumpyBatch, Order, Split
 
 NAME = "clusters"
 VERSION = 1
@@ -25,20 +25,24 @@ NUM_TEST_EXAMPLES = 1000
 NOISE = 1.2
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, source: Path | None = None) -> None:
     """Generate the points; the same ones everywhere."""
+    del source
     prepare_once(folder, NAME, VERSION, _generate)
 
 
 def training_batches(folder: Path, order: Order) -> Iterator[NumpyBatch]:
     """`inputs` (batch, 32) float32 and `targets` (batch,) int32, without end."""
-    arrays = open_arrays(folder, "training", NAME, VERSION)
+    arrays = dict(open_arrays(folder, "training", NAME, VERSION))
     for selection in selections(len(arrays["targets"]), order):
         yield {key: array[selection.indices] for key, array in arrays.items()}
 
 
-def evaluation_batches(folder: Path, split: Split, batch_size: int) -> Iterable[NumpyBatch]:
+def evaluation_batches(
+    folder: Path, split: Split, batch_size: int, gpu: int | None = None
+) -> Iterable[NumpyBatch]:
     """One split in storage order; `weights` as `padded_batches` gives them."""
+    del gpu
     arrays = open_arrays(folder, "evaluation", NAME, VERSION)
     return padded_batches({key: arrays[f"{split}_{key}"] for key in ("inputs", "targets")}, batch_size)
 
@@ -64,3 +68,16 @@ def _generate() -> Mapping[Side, Arrays]:
         evaluation |= {f"{split}_inputs": inputs[rows], f"{split}_targets": targets[rows]}
     training = {"inputs": inputs[:NUM_TRAIN_EXAMPLES], "targets": targets[:NUM_TRAIN_EXAMPLES]}
     return {"training": training, "evaluation": evaluation}
+
+
+DATASET = Dataset(
+    name=NAME,
+    version=VERSION,
+    licence="generated on the machine; no third-party data",
+    package="nothing: it is generated",
+    owner_files=None,
+    prepare=prepare,
+    disk_need=lambda source: 1_000_000,
+    training_batches=training_batches,
+    evaluation_batches=evaluation_batches,
+)

@@ -7,7 +7,8 @@ A dataset NAME of a data folder lies in two places, so that a process can be den
 
 Each holds `.npy` arrays and a `manifest.json` (version, and per array: shape, dtype, bytes, sha256). Arrays
 are written to a scratch folder that is renamed into place once its manifest is complete, so a folder that
-has a manifest is finished. A lock file makes simultaneous preparations wait for the first.
+has a manifest is finished. A lock file makes simultaneous preparations wait for the first. What does not fit
+into memory is converted part by part: `parts.py`.
 """
 
 import fcntl
@@ -51,50 +52,125 @@ def prepare_once(folder: Path, name: str, version: int, convert: Callable[[], Ma
     `convert` returns the arrays of both sides. Arrays that do not have the checksum of their manifest are
     converted anew.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / f".{name}.lock"):
+    with locked(folder, name):
         if all(_is_whole(folder / side / name, version) for side in SIDES):
             return
         arrays = convert()
-        scratch = folder / f".{name}.partial"
+        scratch = scratch_folder(folder, name)
         shutil.rmtree(scratch, ignore_errors=True)  # of a preparation that was killed
-        scratch.mkdir()
         for side in SIDES:
-            _write(scratch / side, version, arrays[side])
-        for side in SIDES:
-            _replace(scratch / side, folder / side / name)
-        scratch.rmdir()
+            (scratch / side).mkdir(parents=True)
+            stored = {key: store_array(scratch / side, key, array) for key, array in arrays[side].items()}
+            write_manifest(scratch / side, Manifest(version=version, arrays=stored))
+        move_into_place(folder, name)
 
 
-def open_arrays(folder: Path, side: Side, name: str, version: int) -> dict[str, np.ndarray]:
-    """The arrays of one side, memory-mapped and read-only. DataError where they are absent or incomplete."""
+class StoredArrays(Mapping[str, np.ndarray]):
+    """Arrays by name, memory-mapped and read-only; each look-up opens the file anew, so keep what it gives."""
+
+    def __init__(self, where: Path, manifest: Manifest) -> None:
+        self._where = where
+        self._manifest = manifest
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self._manifest.arrays:
+            raise KeyError(key)
+        array: np.ndarray = np.load(self._where / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._manifest.arrays)
+
+    def __len__(self) -> int:
+        return len(self._manifest.arrays)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """An array's shape, without opening it."""
+        return self._manifest.arrays[key].shape
+
+
+def open_arrays(folder: Path, side: Side, name: str, version: int) -> StoredArrays:
+    """The arrays of one side. DataError where they are absent or a file does not have the size it should."""
     where = folder / side / name
-    manifest = _manifest(where)
+    manifest = read_manifest(where)
     if manifest is None:
         raise DataError(f"no prepared dataset {name} in {where}; run `timetrial data prepare` first")
     if manifest.version != version:
         raise DataError(
             f"{where} holds version {manifest.version} of {name}, not {version}; run `timetrial data prepare`"
         )
-    opened = {}
     for key, stated in manifest.arrays.items():
-        path = where / f"{key}.npy"
-        if not path.is_file() or path.stat().st_size != stated.num_bytes:
+        if not _has_size(where / f"{key}.npy", stated):
             raise DataError(
-                f"{path} should have {stated.num_bytes} bytes; run `timetrial data prepare` again"
+                f"{where / key}.npy should have {stated.num_bytes} bytes; run `timetrial data prepare` again"
             )
-        opened[key] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return opened
+    return StoredArrays(where, manifest)
+
+
+def is_complete(folder: Path, name: str, version: int) -> bool:
+    """Whether both sides are there, of this version, with files of the right sizes; reads no array."""
+    for side in SIDES:
+        manifest = read_manifest(folder / side / name)
+        if manifest is None or manifest.version != version:
+            return False
+        where = folder / side / name
+        if not all(_has_size(where / f"{key}.npy", stated) for key, stated in manifest.arrays.items()):
+            return False
+    return True
+
+
+def verify(folder: Path, name: str, checked: Callable[[int, int], None]) -> int:
+    """Read every array of a dataset and compare it with its checksum; the number of bytes read.
+
+    `checked` is told after every file how many bytes of how many are done. DataError where the dataset is absent
+    or files differ from what was written: they are named.
+    """
+    manifests = {}
+    for side in SIDES:
+        manifest = read_manifest(folder / side / name)
+        if manifest is None:
+            raise DataError(f"no prepared dataset {name} in {folder / side}; run `timetrial data prepare`")
+        manifests[folder / side / name] = manifest
+    total = sum(stated.num_bytes for manifest in manifests.values() for stated in manifest.arrays.values())
+    done, damaged = 0, []
+    for where, manifest in manifests.items():
+        for key, stated in manifest.arrays.items():
+            path = where / f"{key}.npy"
+            if not _has_size(path, stated) or sha256_of(path) != stated.sha256:
+                damaged.append(str(path))
+            done += stated.num_bytes
+            checked(done, total)
+    if damaged:
+        some = ", ".join(damaged[:5]) + (f" and {len(damaged) - 5} more" if len(damaged) > 5 else "")
+        raise DataError(f"{some}: not what was written; delete {name}'s folders and prepare it again")
+    return total
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """One preparation of a dataset at a time; the others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _manifest(where: Path) -> Manifest | None:
+def scratch_folder(folder: Path, name: str) -> Path:
+    """Where a dataset lies until it is finished."""
+    return folder / f".{name}.partial"
+
+
+def store_array(where: Path, key: str, array: np.ndarray) -> StoredArray:
+    """Write one array; what a manifest says of it."""
+    path = where / f"{key}.npy"
+    np.save(path, array, allow_pickle=False)
+    return StoredArray(
+        shape=array.shape, dtype=str(array.dtype), num_bytes=path.stat().st_size, sha256=sha256_of(path)
+    )
+
+
+def read_manifest(where: Path) -> Manifest | None:
+    """The manifest in a folder, None where there is none. DataError where it is something else."""
     path = where / MANIFEST
     if not path.is_file():
         return None
@@ -106,28 +182,30 @@ def _manifest(where: Path) -> Manifest | None:
         ) from error
 
 
+def write_manifest(where: Path, manifest: Manifest) -> None:
+    """The last file of a folder."""
+    (where / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+
+
+def move_into_place(folder: Path, name: str) -> None:
+    """Replace both sides by what the scratch folder holds, and remove that."""
+    scratch = scratch_folder(folder, name)
+    for side in SIDES:
+        target = folder / side / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            shutil.rmtree(target)
+        (scratch / side).rename(target)
+    shutil.rmtree(scratch)
+
+
+def _has_size(path: Path, stated: StoredArray) -> bool:
+    return path.is_file() and path.stat().st_size == stated.num_bytes
+
+
 def _is_whole(where: Path, version: int) -> bool:
-    manifest = _manifest(where)
+    manifest = read_manifest(where)
     if manifest is None or manifest.version != version:
         return False
     files = {where / f"{key}.npy": stated for key, stated in manifest.arrays.items()}
     return all(path.is_file() and sha256_of(path) == stated.sha256 for path, stated in files.items())
-
-
-def _write(where: Path, version: int, arrays: Arrays) -> None:
-    where.mkdir()
-    stored = {}
-    for key, array in arrays.items():
-        path = where / f"{key}.npy"
-        np.save(path, array, allow_pickle=False)
-        stored[key] = StoredArray(
-            shape=array.shape, dtype=str(array.dtype), num_bytes=path.stat().st_size, sha256=sha256_of(path)
-        )
-    (where / MANIFEST).write_bytes(msgspec.json.encode(Manifest(version=version, arrays=stored)))
-
-
-def _replace(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        shutil.rmtree(target)
-    source.rename(target)

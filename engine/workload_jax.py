@@ -81,7 +81,7 @@ class JaxWorkload(FactsWorkload):
     def _score_batch(self, params: Any, model_state: Any | None, batch: Mapping[str, Any]) -> dict[str, Any]:
         no_key = np.zeros(2, np.uint32)  # nothing is drawn in an evaluation
         logits, _ = self.model_fn(params, batch, model_state, ForwardPassMode.EVAL, no_key, False)
-        return self._program.score(batch["targets"], logits, batch.get("weights"))
+        return self._program.score(batch, logits)
 
 
 def named_tensors(params: Any, model_state: Any | None) -> dict[str, np.ndarray]:

@@ -86,7 +86,7 @@ class TorchWorkload(FactsWorkload):
         """The sufficient statistics of one evaluation batch."""
         logits, _ = self.model_fn(params, batch, model_state, ForwardPassMode.EVAL, None, False)
         with torch.no_grad():
-            sums = self._program.score(batch["targets"], logits, batch.get("weights"))
+            sums = self._program.score(batch, logits)
         return {name: float(value) for name, value in sums.items()}
 
 

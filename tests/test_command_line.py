@@ -59,7 +59,7 @@ def test_the_options_are_these_and_no_others() -> None:
             "--html", "--json", "--csv", "--markdown", "--latex",
         },
         "check": {"--framework", "--no-step"},
-        "list": set(),
+        "list": {"--markdown"},
         "data": set(),
     }  # fmt: skip
 
@@ -187,16 +187,19 @@ def test_a_submission_written_for_algoperf_races_unmodified(name: str, tmp_path:
 
 
 def test_a_killed_referee_takes_its_children_along_and_its_race_goes_on(tmp_path: Path, home: Path) -> None:
-    # Until somebody lets it go on, it stays in its thirtieth step: the account that is open then is known.
+    # Until somebody lets it go on, it stays in the step after an evaluation: the account open then is known.
     slow = (
         SUBMISSION["torch"]
         + """
-        def data_selection(workload, input_queue, optimizer_state, params, model_state, hyperparameters,
-                           global_step, rng):
+        step = update_params
+
+        def update_params(workload, current_param_container, current_params_types, model_state, hyperparameters,
+                          batch, loss_type, optimizer_state, eval_results, global_step, rng, train_state=None):
             time.sleep(0.005)
-            if global_step == 30 and not os.path.exists(os.path.dirname(__file__) + "/go_on"):
+            if eval_results and not os.path.exists(os.path.dirname(__file__) + "/go_on"):
                 time.sleep(120)
-            return next(input_queue)
+            return step(workload, current_param_container, current_params_types, model_state, hyperparameters,
+                        batch, loss_type, optimizer_state, eval_results, global_step, rng)
     """
     )
     submission = tmp_path / "slow" / "submission.py"

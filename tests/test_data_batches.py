@@ -75,7 +75,7 @@ def test_evaluation_batches_hold_every_row_once_and_share_one_shape(num_examples
     inputs = np.random.default_rng(0).normal(size=(num_examples, 2, 3)).astype(np.float32)
     for array in (inputs, targets):
         array.flags.writeable = False  # as rows of a memory map are
-    batches = list(padded_batches({"inputs": inputs, "targets": targets}, batch_size))
+    batches = list(padded_batches({"inputs": inputs, "targets": targets}, batch_size, per_token=per_token))
     assert len(batches) == -(-num_examples // batch_size)
     for batch in batches:
         assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {

@@ -25,7 +25,7 @@ FRAMEWORKS = ("torch", "jax")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
-    TOY.prepare(folder)
+    TOY.dataset.prepare(folder, None)
     return folder
 
 
@@ -39,7 +39,7 @@ class Race:
         self.log.take()
         self.params, self.state = self.workload.init_model_fn(random_key(SEEDS.model_init, framework))
         self.batch_size = TOY.batch_size(self.submission.batch_size(TOY.base, TOY.base))
-        batches = TOY.training_batches(data, Order(batch_size=self.batch_size, seed=SEEDS.data))
+        batches = TOY.dataset.training_batches(data, Order(batch_size=self.batch_size, seed=SEEDS.data))
         self.queue = (self.place(batch) for batch in batches)
         self.optimizer_state = self.submission.functions.init_optimizer_state(
             self.workload,
@@ -81,7 +81,7 @@ class Race:
 
     def accuracy(self):
         sums = {}
-        for batch in TOY.evaluation_batches(self.data, "validation", TOY.eval_batch_size):
+        for batch in TOY.dataset.evaluation_batches(self.data, "validation", TOY.eval_batch_size):
             for name, value in self.workload.score(self.params, self.state, self.place(batch)).items():
                 sums[name] = sums.get(name, 0.0) + value
         return TOY.metrics(sums)["accuracy"]

@@ -1,6 +1,5 @@
 """What every registered workload keeps: its page, its facts, its evaluation; and that the toy one trains."""
 
-import inspect
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,16 +9,17 @@ import numpy as np
 import optax
 import pytest
 import torch
+from small_models import small
 from workload_batches import random_batch
 
 from timetrial.data_loading.batches import padded_batches
 from timetrial.engine.facts import Order
+from timetrial.submissions.batches import BATCH_SIZES
 from timetrial.workloads import SUITES, WORKLOADS
 from timetrial.workloads.metrics import accuracy_and_loss, perplexity_and_loss
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = WORKLOADS["toy"]
-BASE_BATCH_SIZES = {"imagenet_resnet": (1024, 512), "finewebedu_lm": (64, 32)}
 SPLITS = ("eval_train", "validation", "test")
 
 
@@ -33,8 +33,8 @@ PAGES = {name: path for name in WORKLOADS if (path := ROOT / f"workloads/{name}.
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_every_workload_has_a_page_or_is_a_variant_on_one(name):
-    (page,) = (path for page, path in PAGES.items() if name == page or name.startswith(f"{page}_"))
-    assert f'name="{name}"' in page.read_text()
+    page = max((page for page in PAGES if name == page or name.startswith(f"{page}_")), key=len)
+    assert f'name="{name}"' in PAGES[page].read_text()
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -49,35 +49,38 @@ def test_a_page_is_short_and_says_what_a_reader_needs(name):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_page_states_the_number_of_parameters(name):
-    facts = WORKLOADS[name]
-    module = facts.programs["torch"](facts.model).module()
-    count = sum(parameter.numel() for parameter in module.parameters())
-    assert f"{count:,} parameters" in PAGES[name].read_text()
+    assert f"{WORKLOADS[name].num_parameters:,} parameters" in PAGES[name].read_text()
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_facts_are_consistent(name):
     facts = WORKLOADS[name]
-    for of_base in BASE_BATCH_SIZES[facts.base]:
-        assert 1 <= facts.batch_size(of_base) <= facts.num_train_examples
-    assert 0 < facts.eval_period_steps < facts.step_hint < facts.budget_steps
+    assert 1 <= facts.batch_size(BATCH_SIZES[facts.base]) <= facts.num_train_examples
+    if facts.suite == "pocket":
+        assert 0 < facts.eval_period_steps < facts.step_hint < facts.budget_steps
+    else:
+        assert 0 < facts.eval_period_time_sec < facts.max_allowed_runtime_sec
     assert facts.num_eval_train_examples <= facts.num_train_examples
-    assert facts.licence and facts.summary and inspect.isfunction(facts.prepare)
+    dataset = facts.dataset
+    assert facts.summary and dataset.licence and (dataset.package or dataset.owner_files)
+    assert dataset.package is None or dataset.disk_need(None) > 0
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_padding_changes_no_metric(name):
     facts = WORKLOADS[name]
-    program = facts.programs["torch"](facts.model)
+    model = small(facts.model)
+    program = facts.programs["torch"](model)
     module = program.module().eval()
-    arrays = random_batch(facts.model, 5)
+    arrays = random_batch(model, 5)
+    per_token = arrays["targets"].dtype == np.int32 and arrays["targets"].ndim > 1
 
     def metrics(batch_size):
         sums = defaultdict(float)
-        for rows in padded_batches(arrays, batch_size):
+        for rows in padded_batches(arrays, batch_size, per_token=per_token):
             batch = {key: torch.from_numpy(array) for key, array in rows.items()}
             logits = program.logits(module, batch, dropout_rate=0.0)
-            for key, value in program.score(batch["targets"], logits, batch["weights"]).items():
+            for key, value in program.score(batch, logits).items():
                 sums[key] += float(value.detach())
         return facts.metrics(sums)
 
@@ -101,18 +104,18 @@ def test_perplexity_and_loss():
 @pytest.fixture(scope="module")
 def toy_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
-    TOY.prepare(folder)
+    TOY.dataset.prepare(folder, None)
     return folder
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_declared_sizes_are_those_of_the_data(toy_folder, split):
-    counted = sum(batch["weights"].sum() for batch in TOY.evaluation_batches(toy_folder, split, 64))
+    counted = sum(batch["weights"].sum() for batch in TOY.dataset.evaluation_batches(toy_folder, split, 64))
     assert counted == getattr(TOY, f"num_{split}_examples")
 
 
 def toy_batches(folder):
-    return TOY.training_batches(folder, Order(batch_size=TOY.batch_size(1024), seed=0))
+    return TOY.dataset.training_batches(folder, Order(batch_size=TOY.batch_size(1024), seed=0))
 
 
 def test_the_toy_workload_trains_to_its_target_in_torch(toy_folder):
@@ -130,9 +133,7 @@ def test_the_toy_workload_trains_to_its_target_in_torch(toy_folder):
 
     def score(batch):
         batch = {key: torch.from_numpy(array) for key, array in batch.items()}
-        return program.score(
-            batch["targets"], program.logits(module, batch, dropout_rate=0.0), batch["weights"]
-        )
+        return program.score(batch, program.logits(module, batch, dropout_rate=0.0))
 
     assert_reached(toy_folder, score)
 
@@ -180,7 +181,7 @@ def test_the_toy_workload_trains_to_its_target_in_jax(toy_folder):
             rng=key,
             dropout_rate=0.0,
         )
-        return program.score(batch["targets"], logits, batch["weights"])
+        return program.score(batch, logits)
 
     assert_reached(toy_folder, score)
 
@@ -188,7 +189,7 @@ def test_the_toy_workload_trains_to_its_target_in_jax(toy_folder):
 def assert_reached(folder, score):
     for split, target in (("validation", TOY.validation_target), ("test", TOY.test_target)):
         sums = defaultdict(float)
-        for batch in TOY.evaluation_batches(folder, split, TOY.eval_batch_size):
+        for batch in TOY.dataset.evaluation_batches(folder, split, TOY.eval_batch_size):
             for key, value in score(batch).items():
                 sums[key] += float(value)
         assert TOY.metric.reached(TOY.metrics(sums)["accuracy"], target), (split, TOY.metrics(sums))

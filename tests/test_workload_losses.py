@@ -39,6 +39,17 @@ def both(function, labels, logits, mask, *rest):
     return ({key: np.asarray(value) for key, value in result.items()} for result in (of_torch, of_jax))
 
 
+def both_scores(function, labels, logits, weights):
+    """The same of a score, which takes the batch."""
+    batch = {"targets": labels, "weights": weights}
+    of_torch = getattr(losses_torch, function)(
+        {key: torch.from_numpy(array) for key, array in batch.items()}, torch.from_numpy(logits)
+    )
+    with jax.enable_x64(True):
+        of_jax = getattr(losses_jax, function)(jax.tree.map(jnp.asarray, batch), jnp.asarray(logits))
+    return ({key: np.asarray(value) for key, value in result.items()} for result in (of_torch, of_jax))
+
+
 @pytest.mark.parametrize(
     ("shape", "masked", "dense", "smoothing"), list(itertools.product(SHAPES, [0, 1], [0, 1], [0.0, 0.2]))
 )
@@ -69,7 +80,7 @@ def test_scores_are_sums_over_the_examples_that_count(shape):
     counted = weights.ravel() > 0
     correct = (logits.argmax(-1) == labels).ravel()[counted].sum()
     loss = reference(labels, logits, weights, 0.0)["summed"]
-    for result in both("classification_score", labels, logits, weights):
+    for result in both_scores("classification_score", labels, logits, weights):
         assert result["correct"] == correct and result["count"] == counted.sum()
         np.testing.assert_allclose(result["loss"], loss, rtol=1e-12)
 
@@ -78,3 +89,32 @@ def test_the_mask_is_not_written_to():
     mask = torch.tensor([1.0, 0.0])
     losses_torch.softmax_cross_entropy(torch.tensor([0, 1]), torch.randn(2, 3), mask, 0.1)
     assert mask.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_sigmoid_cross_entropy_agrees_with_its_definition(masked):
+    logits = np.array([[0.3], [-2.0], [40.0], [-700.0], [700.0]])
+    labels = np.array([1.0, 0.0, 1.0, 0.0, 0.0])
+    mask = np.array([1.0, 0.0, 1.0, 1.0, 1.0]) if masked else None
+    z = logits.ravel()
+    wanted = np.logaddexp(0, -z) * labels + np.logaddexp(0, z) * (1 - labels)
+    wanted = wanted if mask is None else wanted * mask
+    for result in both("sigmoid_cross_entropy", labels, logits, mask, 0.3):
+        np.testing.assert_allclose(result["per_example"], wanted, rtol=1e-12)
+        np.testing.assert_allclose(result["summed"], wanted.sum(), rtol=1e-12)
+        assert result["n_valid_examples"] == (4 if masked else 5)
+    weights = np.ones(5) if mask is None else mask
+    for result in both_scores("click_score", labels, logits, weights):
+        np.testing.assert_allclose(result["loss"], wanted.sum(), rtol=1e-12)
+        assert result["count"] == weights.sum()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_mean_absolute_error_is_a_mean_over_each_example(masked):
+    labels, predictions = rng.normal(size=(2, 3, 4, 5))
+    mask = np.array([1.0, 0.0, 1.0]) if masked else None
+    wanted = [np.abs(labels[i] - predictions[i]).mean() * (1 if mask is None else mask[i]) for i in range(3)]
+    for result in both("mean_absolute_error", labels, predictions, mask, 0.3):
+        np.testing.assert_allclose(result["per_example"], wanted, rtol=1e-12)
+        np.testing.assert_allclose(result["summed"], sum(wanted), rtol=1e-12)
+        assert result["n_valid_examples"] == (2 if masked else 3)

@@ -1,7 +1,11 @@
-"""Same weights, same batch, same numbers: torch and JAX, for every workload, in float32 and float64."""
+"""Same weights, same batch, same numbers: torch and JAX, for every workload, in float32 and float64.
+
+Models are made small for the default run; at full size (but for Criteo's table) they are marked slow.
+"""
 
 import copy
 import importlib
+from dataclasses import replace
 from functools import cache, partial
 
 import jax
@@ -9,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from small_models import affordable, small
 from workload_batches import random_batch
 
 from timetrial.workloads import WORKLOADS
@@ -21,13 +26,26 @@ QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA c
 # Of the largest entry of what is compared. float64 leaves no room for another formula; float32 only for the
 # order of sums, which the square of a batch norm's tiny variance can enlarge a hundredfold.
 TOLERANCE = {"float32": 3e-4, "float64": 1e-10}
+SIZES = {"small": small, "full": affordable}
+# (workload, size); one whose model is small as it is has one case.
+CASES = [
+    pytest.param(name, size, marks=[pytest.mark.slow] if size == "full" else [], id=f"{name}-{size}")
+    for name, facts in WORKLOADS.items()
+    for size in (("small",) if small(facts.model) == facts.model else ("small", "full"))
+]
+
+
+def sized(name, size):
+    """The facts of a workload with its model in that size."""
+    facts = WORKLOADS[name]
+    return replace(facts, model=SIZES[size](facts.model))
 
 
 @cache
 def initialised(name):
-    """(parameters, model state) as JAX initialises them; compiled once for all tests."""
-    facts = WORKLOADS[name]
-    return facts.programs["jax"](facts.model).init(RNG)
+    """(parameters, model state) of the small model as JAX initialises them; compiled once for all tests."""
+    facts = sized(name, "small")
+    return jax.jit(facts.programs["jax"](facts.model).init, compiler_options=QUICKLY)(RNG)
 
 
 def assert_close(got, wanted, dtype, what, scale=None):
@@ -44,7 +62,10 @@ class Side:
         self.dtype = dtype
         self.torch_program = facts.programs["torch"](facts.model)
         self.jax_program = facts.programs["jax"](facts.model)
-        self.from_torch = importlib.import_module(type(self.jax_program).__module__).from_torch
+        self.from_torch = (
+            getattr(self.jax_program, "from_torch", None)
+            or importlib.import_module(type(self.jax_program).__module__).from_torch
+        )
         torch.manual_seed(0)
         self.module = self.torch_program.module().to(getattr(torch, dtype))
         with torch.no_grad():
@@ -57,7 +78,9 @@ class Side:
                     buffer.normal_()
         batch = random_batch(facts.model, BATCH_SIZE)
         self.batch = {k: v.astype(dtype) if v.dtype == np.float32 else v for k, v in batch.items()}
-        self.mask = np.ones(batch["targets"].shape, dtype)
+        targets = batch["targets"]
+        per_token = targets.dtype == np.int32 and targets.ndim > 1
+        self.mask = np.ones(targets.shape if per_token else len(targets), dtype)
         self.mask[-1] = 0
 
     def jax_tree(self, module):
@@ -95,12 +118,19 @@ def compare(side):
     params, state = side.jax_tree(side.module)
 
     evaluated = side.torch_logits(copy.deepcopy(side.module).eval()).detach()
-    assert_close(
-        jax.jit(side.jax_logits, static_argnums=2, compiler_options=QUICKLY)(params, state, False)[0],
-        evaluated,
-        dtype,
-        "evaluation",
-    )
+    batch = side.batch | {"weights": side.mask}
+    scores = side.torch_program.score({k: torch.from_numpy(v) for k, v in batch.items()}, evaluated)
+
+    @partial(jax.jit, compiler_options=QUICKLY)
+    def evaluate(params, state):
+        logits = side.jax_logits(params, state, False)[0]
+        return logits, side.jax_program.score(jax.tree.map(jnp.asarray, batch), logits)
+
+    jax_logits, jax_scores = evaluate(params, state)
+    assert_close(jax_logits, evaluated, dtype, "evaluation")
+    assert scores.keys() == jax_scores.keys()
+    for name, value in scores.items():
+        assert_close(jax_scores[name], value, dtype, f"score {name}")
 
     module = copy.deepcopy(side.module).train()
     logits = side.torch_logits(module)
@@ -145,20 +175,20 @@ def compare(side):
     )
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_both_frameworks_compute_the_same_in_float64(name):
+@pytest.mark.parametrize(("name", "size"), CASES)
+def test_both_frameworks_compute_the_same_in_float64(name, size):
     with jax.enable_x64(True):
-        compare(Side(WORKLOADS[name], "float64"))
+        compare(Side(sized(name, size), "float64"))
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_both_frameworks_compute_the_same_in_float32(name):
-    compare(Side(WORKLOADS[name], "float32"))
+@pytest.mark.parametrize(("name", "size"), CASES)
+def test_both_frameworks_compute_the_same_in_float32(name, size):
+    compare(Side(sized(name, size), "float32"))
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_parameters_correspond_and_are_float32(name):
-    side = Side(WORKLOADS[name], "float32")
+    side = Side(sized(name, "small"), "float32")
     params, state = initialised(name)
     mapped_params, mapped_state = side.jax_tree(side.module)
 
@@ -176,7 +206,7 @@ def test_parameters_correspond_and_are_float32(name):
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_parameter_types_are_declared_for_every_parameter_and_alike(name):
-    side = Side(WORKLOADS[name], "float32")
+    side = Side(sized(name, "small"), "float32")
     params, _ = initialised(name)
     types = side.torch_program.parameter_types
     assert set(types) == {parameter for parameter, _ in side.module.named_parameters()}
@@ -190,7 +220,7 @@ def test_parameter_types_are_declared_for_every_parameter_and_alike(name):
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_the_output_layer_is_named(name):
-    side = Side(WORKLOADS[name], "float32")
+    side = Side(sized(name, "small"), "float32")
     params, _ = initialised(name)
     assert side.torch_program.output_parameters <= {
         parameter for parameter, _ in side.module.named_parameters()
@@ -207,18 +237,20 @@ def test_the_output_layer_is_named(name):
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_initial_weights_have_the_same_distribution(name):
     """Per tensor: the standard deviations agree as far as their sizes let one tell, and so do constants."""
-    side = Side(WORKLOADS[name], "float32")
+    side = Side(sized(name, "small"), "float32")
     torch.manual_seed(1)
     ours, _ = side.jax_tree(side.torch_program.module())
     theirs, _ = initialised(name)
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        if a.size == 1 and a != b:
+            continue  # one random number says nothing
         if a.std() == 0:
             np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
         else:
             # The standard error of a standard deviation is s / sqrt(2 n); twice, for two of them, times 4.
-            assert abs(a.std() / b.std() - 1) < 4 / np.sqrt(a.size), jax.tree_util.keystr(path)
-            assert abs(a.mean()) < 5 * a.std() / np.sqrt(a.size), jax.tree_util.keystr(path)
+            assert abs(np.log(a.std() / b.std())) < 4 / np.sqrt(a.size), jax.tree_util.keystr(path)
+            assert abs(a.mean() - b.mean()) < 6 * a.std() / np.sqrt(a.size), jax.tree_util.keystr(path)
             assert abs(np.abs(a).max() / a.std() - np.abs(b).max() / b.std()) < 2.0, jax.tree_util.keystr(
                 path
             )

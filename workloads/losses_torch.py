@@ -1,5 +1,7 @@
 """Losses in torch. Each returns `summed`, `n_valid_examples` (scalars) and `per_example` (1-D)."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,22 +25,58 @@ def softmax_cross_entropy(
         per_example = -((1.0 - label_smoothing) * true_class + label_smoothing * uniform).flatten()
     else:
         per_example = -true_class.flatten()
+    return _masked(per_example, mask)
+
+
+def sigmoid_cross_entropy(
+    labels: Tensor, logits: Tensor, mask: Tensor | None, label_smoothing: float
+) -> dict[str, Tensor]:
+    """Binary cross-entropy in nats from logits; `label_smoothing` is ignored (AlgoPerf, Criteo's `loss_fn`).
+
+    labels: (batch,), 0 or 1; logits: (batch,) or (batch, 1). mask as above.
+    """
+    del label_smoothing
+    z = logits.flatten()
+    y = labels.flatten().to(z.dtype)
+    return _masked(-(y * F.logsigmoid(z) + (1 - y) * F.logsigmoid(-z)), mask)
+
+
+def mean_absolute_error(
+    labels: Tensor, logits: Tensor, mask: Tensor | None, label_smoothing: float
+) -> dict[str, Tensor]:
+    """|prediction - target|, averaged over each example; `label_smoothing` is ignored (AlgoPerf, fastMRI).
+
+    labels and logits: (batch, ...). mask: (batch,).
+    """
+    del label_smoothing
+    return _masked((logits - labels).abs().flatten(1).mean(1), mask)
+
+
+def _masked(per_example: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
     if mask is None:
-        n_valid_examples = torch.full((), per_example.numel(), dtype=logits.dtype, device=logits.device)
+        count = per_example.numel()
+        n_valid_examples = torch.full((), count, dtype=per_example.dtype, device=per_example.device)
     else:
-        weights = mask.flatten().to(logits.dtype)
+        weights = mask.flatten().to(per_example.dtype)
         per_example = per_example * weights
         n_valid_examples = weights.sum()
     return {"summed": per_example.sum(), "n_valid_examples": n_valid_examples, "per_example": per_example}
 
 
-def classification_score(labels: Tensor, logits: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
+def classification_score(batch: Mapping[str, Tensor], logits: Tensor) -> dict[str, Tensor]:
     """Sums over the examples that count: `loss`, `correct` (top-1) and `count`.
 
-    labels: integer classes of shape (...); logits: (..., classes); weights as `mask` above.
+    `targets` of the batch: integer classes of shape (...); logits: (..., classes); `weights` as `mask` above.
     """
+    labels, weights = batch["targets"], batch.get("weights")
     loss = softmax_cross_entropy(labels, logits, weights, 0.0)
     correct = (logits.argmax(-1) == labels).flatten().to(logits.dtype)
     if weights is not None:
         correct = correct * weights.flatten().to(logits.dtype)
     return {"loss": loss["summed"], "correct": correct.sum(), "count": loss["n_valid_examples"]}
+
+
+def click_score(batch: Mapping[str, Tensor], logits: Tensor) -> dict[str, Tensor]:
+    """Sums over the examples that count: `loss` (binary cross-entropy) and `count`."""
+    loss = sigmoid_cross_entropy(batch["targets"], logits, batch.get("weights"), 0.0)
+    return {"loss": loss["summed"], "count": loss["n_valid_examples"]}

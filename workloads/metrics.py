@@ -18,3 +18,14 @@ def perplexity_and_loss(statistics: Mapping[str, float]) -> dict[str, float]:
     loss = statistics["loss"] / statistics["count"]
     ppl = math.exp(loss) if loss < 700 else math.nan if math.isnan(loss) else math.inf
     return {"ppl": ppl, "loss": loss}
+
+
+def mean_loss(statistics: Mapping[str, float]) -> dict[str, float]:
+    """`loss`, the mean over the examples, from `loss` and `count`."""
+    return {"loss": statistics["loss"] / statistics["count"]}
+
+
+def ssim_and_loss(statistics: Mapping[str, float]) -> dict[str, float]:
+    """`ssim` and `loss` (mean absolute error), means over the examples, from `ssim`, `loss` and `count`."""
+    count = statistics["count"]
+    return {"ssim": statistics["ssim"] / count, "loss": statistics["loss"] / count}

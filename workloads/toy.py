@@ -42,8 +42,9 @@ TOY = WorkloadFacts(
     name="toy",
     base="imagenet_resnet",
     suite="pocket",
-    summary="generated points in 10 classes, multilayer perceptron, 4.7 k parameters",
-    licence="generated on the machine; no third-party data",
+    summary="generated points in 10 classes, multilayer perceptron",
+    num_parameters=4_650,
+    dataset=clusters.DATASET,
     loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
     metric=Metric(name="accuracy", better="higher"),
     validation_target=0.92,
@@ -60,15 +61,13 @@ TOY = WorkloadFacts(
     model=MLP(num_features=clusters.NUM_FEATURES, hidden=(64, 32), num_classes=clusters.NUM_CLASSES),
     programs={"torch": torch_program, "jax": jax_program},
     metrics=accuracy_and_loss,
-    prepare=clusters.prepare,
-    training_batches=clusters.training_batches,
-    evaluation_batches=clusters.evaluation_batches,
 )
 
 # Ten million parameters on the same data: what a pause costs when there is something to write and read.
 TOY_LARGE = replace(
     TOY,
     name="toy_large",
-    summary="generated points in 10 classes, multilayer perceptron, 9.6 M parameters",
+    summary="generated points in 10 classes, multilayer perceptron",
+    num_parameters=9_578_506,
     model=replace(TOY.model, hidden=(3072, 3072)),
 )

@@ -86,7 +86,7 @@ def _dry_step(file: Path, framework: "Framework") -> str:
 
     facts = WORKLOADS["toy"]
     data = data_folder(None)
-    facts.prepare(data)
+    facts.dataset.prepare(data, None)
     plan = _dry_plan(facts, file, framework, data)
     with ProcessCrew() as crew:
         progress = crew.scratch / "progress"

@@ -4,16 +4,27 @@ from collections.abc import Iterator
 
 import click
 
+from timetrial.engine.errors import UsageError
+
 
 @click.command(name="list")
 @click.argument("what", type=click.Choice(["workloads", "submissions", "suites"]))
-def command(what: str) -> None:
+@click.option("--markdown", is_flag=True, help="The workloads as the page WORKLOADS.md.")
+def command(what: str, markdown: bool) -> None:
     """Show the workloads, the submissions that come with Timetrial, or the suites.
 
     \b
-    Example:
+    Examples:
       timetrial list workloads
+      timetrial list workloads --markdown > WORKLOADS.md
     """
+    if markdown:
+        if what != "workloads":
+            raise UsageError(f"--markdown is for workloads, not for {what}")
+        from timetrial.engine.cli.workload_page import page
+
+        click.echo(page(), nl=False)
+        return
     entries = {"workloads": _workloads, "submissions": _submissions, "suites": _suites}[what]
     for name, lines in entries():
         click.echo(click.style(name, bold=True))
@@ -22,27 +33,22 @@ def command(what: str) -> None:
 
 
 def _workloads() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    from timetrial.engine.cli.workload_page import budget, files, period, split_sizes, targets
     from timetrial.workloads import WORKLOADS
 
     for facts in WORKLOADS.values():
-        sign = "≥" if facts.metric.better == "higher" else "≤"
-        in_steps = facts.budget_steps is not None
-        budget = (
-            f"{facts.budget_steps} steps of the baseline"
-            if in_steps
-            else f"{facts.max_allowed_runtime_sec:g} s"
-        )
-        every = f"{facts.eval_period_steps} steps" if in_steps else f"{facts.eval_period_time_sec:g} s"
-        yield (
-            facts.name,
-            [
-                ("what", facts.summary),
-                ("target", f"validation {facts.metric.name} {sign} {facts.validation_target:g}"),
-                ("budget", f"{budget}, evaluated every {every}"),
-                ("batch", f"{facts.batch_ratio} of what the submission asks for on {facts.base}"),
-                ("data", facts.licence),
-            ],
-        )
+        lines = [
+            ("what", f"{facts.summary}; {facts.num_parameters:,} parameters"),
+            ("target", targets(facts)),
+            ("budget", f"{budget(facts)}, evaluated every {period(facts)}"),
+            ("examples", split_sizes(facts)),
+            ("data", facts.dataset.licence),
+            ("files", files(facts)),
+        ]
+        if facts.suite == "pocket":
+            batch = f"{facts.batch_ratio} of what the submission asks for on {facts.base}"
+            lines.insert(3, ("batch", batch))
+        yield facts.name, lines
 
 
 def _submissions() -> Iterator[tuple[str, list[tuple[str, str]]]]:

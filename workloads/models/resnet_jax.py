@@ -1,9 +1,9 @@
-"""A bottleneck residual network in Flax; see `resnet.py`.
+"""A residual network in Flax; see `resnet.py`.
 
 Images are NHWC here (N batch, H height, W width, C channels); convolutions have no bias.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,17 +11,58 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from flax.linen.dtypes import promote_dtype
+from jax import Array, lax
 
 from timetrial.engine.spec import ParameterType
 from timetrial.workloads.losses_jax import classification_score, softmax_cross_entropy
 from timetrial.workloads.models.resnet import ResNet
 
+ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "gelu": partial(nn.gelu, approximate=True),
+}
 
-def convolution(channels: int, kernel: int, stride: int = 1, name: str | None = None) -> nn.Conv:
+
+class Conv(nn.Module):
     """A convolution that keeps height and width at stride 1."""
-    padding = (kernel - 1) // 2
-    return nn.Conv(channels, (kernel, kernel), stride, padding=padding, use_bias=False, name=name)
+
+    channels: int
+    size: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x_NHWC: Array) -> Array:
+        shape = (self.size, self.size, x_NHWC.shape[-1], self.channels)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        if self.size == 1:
+            # A matrix product, because XLA's gradient of a 1x1 convolution takes two to four times as long on a CPU.
+            return x_NHWC[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+        padding = (self.size - 1) // 2
+        return lax.conv_general_dilated(
+            x_NHWC,
+            kernel,
+            window_strides=(self.stride, self.stride),
+            padding=((padding, padding), (padding, padding)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+
+def max_pool(x_NHWC: Array) -> Array:
+    """3x3 of stride 2 with one pixel of padding; equal values share the gradient.
+
+    Made of slices, because XLA's gradient of a pooling window takes ten times as long on a CPU.
+    """
+    for axis in (1, 2):
+        length = (x_NHWC.shape[axis] + 1) // 2
+        widths = [(int(i == axis), int(i == axis)) for i in range(4)]
+        padded = jnp.pad(x_NHWC, widths, constant_values=-jnp.inf)
+        first, second, third = (
+            lax.slice_in_dim(padded, start, start + 2 * length - 1, 2, axis) for start in range(3)
+        )
+        x_NHWC = jnp.maximum(jnp.maximum(first, second), third)
+    return x_NHWC
 
 
 def batch_norm(use_running_average: bool, scale: float = 1.0, name: str | None = None) -> nn.BatchNorm:
@@ -36,26 +77,58 @@ def batch_norm(use_running_average: bool, scale: float = 1.0, name: str | None =
     )
 
 
+def shortcut(x_NHWC: Array, y_NHWC: Array, stride: int, use_running_average_bn: bool) -> Array:
+    """What a block whose last batch norm returns y adds to it: x, projected where the shapes differ.
+
+    To be called within the block, which owns the projection's parameters.
+    """
+    if x_NHWC.shape == y_NHWC.shape:
+        return x_NHWC
+    projected = Conv(y_NHWC.shape[-1], 1, stride, name="Conv_proj")(x_NHWC)
+    normalised: Array = batch_norm(use_running_average_bn, name="BatchNorm_proj")(projected)
+    return normalised
+
+
 class BottleneckResNetBlock(nn.Module):
     """1x1, 3x3, 1x1 and the shortcut."""
 
+    config: ResNet
     width: int
     stride: int
-    last_batch_norm_scale: float
 
     @nn.compact
     def __call__(self, x_NHWC: Array, use_running_average_bn: bool) -> Array:
-        y = convolution(self.width, 1)(x_NHWC)
-        y = nn.relu(batch_norm(use_running_average_bn)(y))
-        y = convolution(self.width, 3, self.stride)(y)
-        y = nn.relu(batch_norm(use_running_average_bn)(y))
-        y = convolution(4 * self.width, 1)(y)
-        y = batch_norm(use_running_average_bn, self.last_batch_norm_scale)(y)
-        shortcut = x_NHWC
-        if y.shape != x_NHWC.shape:
-            shortcut = convolution(4 * self.width, 1, self.stride, "Conv_proj")(x_NHWC)
-            shortcut = batch_norm(use_running_average_bn, name="BatchNorm_proj")(shortcut)
-        return nn.relu(y + shortcut)
+        activated = ACTIVATIONS[self.config.activation]
+        y = Conv(self.width, 1)(x_NHWC)
+        y = activated(batch_norm(use_running_average_bn)(y))
+        y = Conv(self.width, 3, self.stride)(y)
+        y = activated(batch_norm(use_running_average_bn)(y))
+        y = Conv(4 * self.width, 1)(y)
+        y = batch_norm(use_running_average_bn, self.config.last_batch_norm_scale)(y)
+        return activated(y + shortcut(x_NHWC, y, self.stride, use_running_average_bn))
+
+
+class ResNetBlock(nn.Module):
+    """3x3, 3x3 and the shortcut."""
+
+    config: ResNet
+    width: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x_NHWC: Array, use_running_average_bn: bool) -> Array:
+        activated = ACTIVATIONS[self.config.activation]
+        y = Conv(self.width, 3, self.stride)(x_NHWC)
+        y = activated(batch_norm(use_running_average_bn)(y))
+        y = Conv(self.width, 3)(y)
+        y = batch_norm(use_running_average_bn, self.config.last_batch_norm_scale)(y)
+        return activated(y + shortcut(x_NHWC, y, self.stride, use_running_average_bn))
+
+
+BLOCKS: Mapping[str, type[BottleneckResNetBlock] | type[ResNetBlock]] = {
+    "bottleneck": BottleneckResNetBlock,
+    "basic": ResNetBlock,
+}
 
 
 class Network(nn.Module):
@@ -66,17 +139,16 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, x_NHWC: Array, use_running_average_bn: bool) -> Array:
         config = self.config
-        x_NHWC = convolution(config.width, config.stem_kernel, config.stem_stride, "Conv_init")(x_NHWC)
-        x_NHWC = nn.relu(batch_norm(use_running_average_bn, name="BatchNorm_init")(x_NHWC))
+        x_NHWC = Conv(config.width, config.stem_kernel, config.stem_stride, name="Conv_init")(x_NHWC)
+        x_NHWC = batch_norm(use_running_average_bn, name="BatchNorm_init")(x_NHWC)
+        x_NHWC = ACTIVATIONS[config.activation](x_NHWC)
         if config.stem_pool:
-            x_NHWC = nn.max_pool(x_NHWC, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            x_NHWC = max_pool(x_NHWC)
         for stage, num_blocks in enumerate(config.stage_sizes):
-            for block in range(num_blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                bottleneck = BottleneckResNetBlock(
-                    config.width * 2**stage, stride, config.last_batch_norm_scale
-                )
-                x_NHWC = bottleneck(x_NHWC, use_running_average_bn)
+            for number in range(num_blocks):
+                stride = 2 if stage > 0 and number == 0 else 1
+                block = BLOCKS[config.block](config, config.width * 2**stage, stride)
+                x_NHWC = block(x_NHWC, use_running_average_bn)
         return nn.Dense(config.num_classes, kernel_init=nn.initializers.normal(0.01))(x_NHWC.mean((1, 2)))
 
 
@@ -155,19 +227,16 @@ def _layers(source: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str
     blocks = sorted(
         {tuple(name.split(".")[:2]) for name in source if name.startswith("layer")}, key=_position
     )
+    num_convs = 3 if "layer1.0.conv3.weight" in source else 2
+    flax_class = "BottleneckResNetBlock" if num_convs == 3 else "ResNetBlock"
     for number, block in enumerate(blocks):
-        scope, torch_scope = f"BottleneckResNetBlock_{number}", ".".join(block)
-        for i in range(3):
-            yield (
-                scope,
-                f"Conv_{i}",
-                f"BatchNorm_{i}",
-                f"{torch_scope}.conv{i + 1}",
-                f"{torch_scope}.bn{i + 1}",
-            )
+        scope, torch_scope = f"{flax_class}_{number}", ".".join(block)
+        for i in range(num_convs):
+            conv, bn = f"{torch_scope}.conv{i + 1}", f"{torch_scope}.bn{i + 1}"
+            yield scope, f"Conv_{i}", f"BatchNorm_{i}", conv, bn
         if f"{torch_scope}.downsample.conv.weight" in source:
-            shortcut = f"{torch_scope}.downsample"
-            yield scope, "Conv_proj", "BatchNorm_proj", f"{shortcut}.conv", f"{shortcut}.bn"
+            projection = f"{torch_scope}.downsample"
+            yield scope, "Conv_proj", "BatchNorm_proj", f"{projection}.conv", f"{projection}.bn"
 
 
 def _position(block: tuple[str, ...]) -> tuple[int, int]:
