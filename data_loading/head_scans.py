@@ -48,9 +48,10 @@ from timetrial.engine.facts import Dataset, NumpyBatch, Order, Split
 NAME = "head_scans"
 VERSION = 1
 
-FIELD = 256  # voxels, which are millimetres: the cube's side
-BLOCK = 4  # voxels averaged to a pixel, in both directions
-SIDE = FIELD // BLOCK  # pixels of a slice, and columns of its k-space
+FIELD = 240  # voxels, which are millimetres: the cube's side
+BLOCK = 3  # voxels averaged to a pixel, in both directions
+WIDTH = FIELD // BLOCK  # rows and columns of k-space
+SIDE = 64  # pixels of the image, its middle
 HEAD = 0.1  # of the volume's largest value: voxels above it show head
 LEAST_HEAD = 0.15  # of a slice's voxels
 PHASE = 1.0  # radians: standard deviation of each coefficient of the phase, a polynomial of degree 2
@@ -148,7 +149,7 @@ def training_batches(folder: Path, order: Order) -> Iterator[NumpyBatch]:
             Slice(columns=columns[index], target=targets[index], volume_max=volume_max[index])
             for index in selection.indices
         ]
-        yield batch_of(slices, [training_columns(key, int(index), SIDE) for index in selection.indices])
+        yield batch_of(slices, [training_columns(key, int(index), WIDTH) for index in selection.indices])
 
 
 def evaluation_batches(
@@ -201,12 +202,12 @@ def split_arrays(train: Sequence[np.ndarray], held_out: np.ndarray, sizes: Sizes
     batches = {
         "eval_train": batch_of(
             [train_slices[index] for index in evaluated],
-            [training_columns(key, index, SIDE) for index in evaluated],
+            [training_columns(key, index, WIDTH) for index in evaluated],
         )
     }
     for split, slices in halves.items():
         chosen = [slices[index] for index in _spread(len(slices), getattr(sizes, split), split)]
-        batches[split] = batch_of(chosen, [evaluation_columns(SIDE)] * len(chosen))
+        batches[split] = batch_of(chosen, [evaluation_columns(WIDTH)] * len(chosen))
     return {
         "training": {
             "columns": np.stack([one.columns for one in train_slices]),
@@ -234,7 +235,13 @@ def slices_of(volume: np.ndarray, number: int) -> list[list[Slice]]:
     for axis in range(3):
         usable = head.mean(axis=tuple({0, 1, 2} - {axis})) > LEAST_HEAD
         images = averaged(np.moveaxis(cube, axis, 0)[usable])
-        planes.append([scanned(image, NOISE * cube.max(), generator) for image in images])
+        planes.append(
+            [
+                scanned(encoded, NOISE * cube.max(), generator)
+                for image in images
+                for encoded in (image, image.T)
+            ]
+        )
     volume_max = float(max(np.abs(signal).max() for plane in planes for signal in plane))
     return [[emulated(signal, volume_max) for signal in plane] for plane in planes]
 
@@ -254,8 +261,8 @@ def centred(volume: np.ndarray) -> np.ndarray:
 
 
 def averaged(slices: np.ndarray) -> np.ndarray:
-    """(n, FIELD, FIELD) to (n, SIDE, SIDE): means of blocks."""
-    means: np.ndarray = slices.reshape(-1, SIDE, BLOCK, SIDE, BLOCK).mean(axis=(2, 4))
+    """(n, FIELD, FIELD) to (n, WIDTH, WIDTH): means of blocks."""
+    means: np.ndarray = slices.reshape(-1, WIDTH, BLOCK, WIDTH, BLOCK).mean(axis=(2, 4))
     return means
 
 
@@ -273,7 +280,8 @@ def scanned(image: np.ndarray, noise: float, generator: np.random.Generator) -> 
 def emulated(signal: np.ndarray, volume_max: float) -> Slice:
     """The slice whose k-space is the signal's Fourier transform."""
     kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(signal), norm="ortho"))
-    target = np.abs(signal).astype(np.float32)
+    first = (WIDTH - SIDE) // 2
+    target = np.abs(signal[first : first + SIDE, first : first + SIDE]).astype(np.float32)
     return Slice(columns=hybrid_columns(kspace, SIDE), target=target, volume_max=volume_max)
 
 

@@ -203,8 +203,9 @@ def read_devkit(path: Path) -> Devkit:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError(f"{path} is not ILSVRC2012's development kit: {error}") from error
     # meta.mat goes on with the groups that these classes belong to.
-    classes = {number: wnid for number, wnid in wnids.items() if number in set(ids)}
-    if unknown := sorted(set(ids) - classes.keys()):
+    labels = set(ids)
+    classes = {number: wnid for number, wnid in wnids.items() if number in labels}
+    if unknown := sorted(labels - classes.keys()):
         raise DataError(f"{path}: its validation labels name the ids {unknown[:5]}, which meta.mat lacks")
     return Devkit(
         wnids=classes,

@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from nvidia.dali import fn
@@ -113,14 +113,16 @@ def pixels(feeds: Iterator[Feed], steps: Steps, batch_size: int, gpu: int | None
         prefetch_queue_depth=QUEUE_DEPTH,
         enable_conditionals=True,
     )
-    while True:
-        try:
+    try:
+        while True:
             (images,) = pipeline.run()
-        except StopIteration:
-            return
-        under_way.popleft()
-        tensor = images.as_tensor()
-        yield np.asarray(tensor) if gpu is None else tensor
+            under_way.popleft()
+            tensor = images.as_tensor()
+            yield np.asarray(tensor) if gpu is None else tensor
+    except StopIteration:  # there is no feed left
+        return
+    finally:
+        del pipeline  # before what is under way: it may be at work on that
 
 
 @pipeline_def
@@ -160,9 +162,10 @@ def _prepared(inputs: Mapping[str, DataNode], steps: Steps, device: str) -> Data
         adjust_orientation=False,
         jpeg_fancy_upsampling=True,
     )
-    images: DataNode = fn.resize(
+    resized = fn.resize(
         windows, size=(SIDE, SIDE), interp_type=DALIInterpType.INTERP_TRIANGULAR, antialias=True
     )
+    images = cast(DataNode, resized)  # more than one node only where its sizes are asked for
     if steps.mirror:
         images = fn.flip(images, horizontal=inputs["mirrored"])
     if steps.rand_augment:

@@ -234,6 +234,15 @@ def test_both_agree_with_numpy(name):
             np.testing.assert_allclose(jax_logits(training), wanted, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_jax_convolutions_promote_what_they_are_given(size):
+    """As Flax's do: a submission may keep parameters in bfloat16."""
+    conv = resnet_jax.Conv(2, size)
+    images, kernel = np.ones((1, 4, 4, 3), np.float32), jnp.ones((size, size, 3, 2), jnp.bfloat16)
+    assert conv.apply({"params": {"kernel": kernel}}, images).dtype == np.float32
+    assert conv.apply({"params": {"kernel": kernel}}, jnp.bfloat16(images)).dtype == jnp.bfloat16
+
+
 @pytest.mark.parametrize("side", [7, 8])
 def test_jax_max_pooling_is_torchs(side):
     images = np.random.default_rng(0).normal(size=(2, side, side + 1, 3)).astype(np.float32)

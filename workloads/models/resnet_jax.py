@@ -36,9 +36,11 @@ class Conv(nn.Module):
     def __call__(self, x_NHWC: Array) -> Array:
         shape = (self.size, self.size, x_NHWC.shape[-1], self.channels)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        x_NHWC, kernel = promote_dtype(x_NHWC, kernel)
         if self.size == 1:
             # A matrix product, because XLA's gradient of a 1x1 convolution takes two to four times as long on a CPU.
-            return x_NHWC[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+            product: Array = x_NHWC[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+            return product
         padding = (self.size - 1) // 2
         return lax.conv_general_dilated(
             x_NHWC,
