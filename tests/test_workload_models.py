@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from small_models import small
 from workload_batches import random_batch
 
 from timetrial.workloads import WORKLOADS
@@ -225,27 +224,6 @@ def test_lecun_normal_is_truncated_and_has_variance_one_over_fan_in():
     weight = lecun_normal_(torch.empty(400, 10, 5, 5))
     assert float(weight.std()) == pytest.approx(1 / np.sqrt(250), rel=0.01)
     assert float(weight.abs().max()) <= 2 / np.sqrt(250) / 0.8796
-
-
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_torch_modules_compile_whole(name):
-    """`fullgraph` refuses graph breaks; the compiled module computes the same and updates the same statistics."""
-    model = small(WORKLOADS[name].model)
-    program = WORKLOADS[name].programs["torch"](model)
-    batch = {key: torch.from_numpy(array) for key, array in random_batch(model, 4).items()}
-    eager = program.module().train()
-    module = copy.deepcopy(eager)
-    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
-    for network in (eager, compiled):
-        logits = program.logits(network, batch, dropout_rate=0.0)
-        program.loss(batch["targets"], logits, None, 0.0)["summed"].backward()
-    for (path, ours), theirs in zip(eager.named_parameters(), module.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4, msg=path)
-    for ours, theirs in zip(eager.buffers(), module.buffers(), strict=True):
-        torch.testing.assert_close(ours, theirs)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        program.logits(compiled, batch, dropout_rate=0.0)
-    torch._dynamo.reset()
 
 
 def test_torch_dropout_takes_its_rate_per_call():

@@ -16,7 +16,7 @@ import torch
 from small_models import affordable, small
 from workload_batches import random_batch
 
-from timetrial.workloads import WORKLOADS
+from timetrial.workloads import SUITES, WORKLOADS
 
 BATCH_SIZE = 4
 LEARNING_RATE = 0.1
@@ -27,12 +27,20 @@ QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA c
 # order of sums, which the square of a batch norm's tiny variance can enlarge a hundredfold.
 TOLERANCE = {"float32": 3e-4, "float64": 1e-10}
 SIZES = {"small": small, "full": affordable}
-# (workload, size); one whose model is small as it is has one case.
-CASES = [
-    pytest.param(name, size, marks=[pytest.mark.slow] if size == "full" else [], id=f"{name}-{size}")
-    for name, facts in WORKLOADS.items()
-    for size in (("small",) if small(facts.model) == facts.model else ("small", "full"))
-]
+
+
+def cases(slow_names):
+    """(workload, size); one whose model is small as it is has one case. Full size and `slow_names` are slow."""
+    return [
+        pytest.param(
+            name,
+            size,
+            marks=[pytest.mark.slow] if size == "full" or name in slow_names else [],
+            id=f"{name}-{size}",
+        )
+        for name, facts in WORKLOADS.items()
+        for size in (("small",) if small(facts.model) == facts.model else ("small", "full"))
+    ]
 
 
 def sized(name, size):
@@ -175,13 +183,13 @@ def compare(side):
     )
 
 
-@pytest.mark.parametrize(("name", "size"), CASES)
+@pytest.mark.parametrize(("name", "size"), cases(()))
 def test_both_frameworks_compute_the_same_in_float64(name, size):
     with jax.enable_x64(True):
         compare(Side(sized(name, size), "float64"))
 
 
-@pytest.mark.parametrize(("name", "size"), CASES)
+@pytest.mark.parametrize(("name", "size"), cases(SUITES["variants"]))
 def test_both_frameworks_compute_the_same_in_float32(name, size):
     compare(Side(sized(name, size), "float32"))
 

@@ -16,7 +16,9 @@ metric  ssim, higher is better: structural similarity to the clipped target, eac
         normalisation, 7x7 windows, the volume's maximum for data range; mean over slices
 target  similarities below, AlgoPerf's
 budget  4,430 s, evaluated every 80 s; step_hint 18,094 (at AlgoPerf's batch of 32, 16.7 epochs)
-COST
+cost    37.6 GFLOP a slice forward, 112.8 with the gradient; fastmri_model_size three times that. A training step
+        takes 1.4 s of one core a slice in torch, compiled or not, 1.9 s in JAX (benchmarks/steps.py fastmri, batch
+        of 2, AMD EPYC with AVX-512, under load). Untested on a GPU
 source  AlgoPerf v0.6, fastmri (arXiv 2306.07179), after the baseline of fastMRI (arXiv 1811.08839). Where its
         frameworks disagree, both are here as its JAX, in which the targets were set, but for dropout:
         - transposed convolutions start LeCun-normal with fan-in 4 * inputs (its torch: 4 * outputs, so weights

@@ -1,0 +1,98 @@
+"""Every model compiles whole, its training step included, and only once.
+
+By default small models are traced by Dynamo and AOTAutograd, which is where graphs break, and not lowered to machine
+code; full-size ones, and one through Inductor, are marked slow. `benchmarks/steps.py` runs all full-size steps.
+"""
+
+import copy
+from dataclasses import replace
+
+import jax
+import optax
+import pytest
+import torch
+from small_models import affordable, small
+from workload_batches import random_batch
+
+from timetrial.engine.algoperf_jax import get_replicate_sharding
+from timetrial.engine.workload_jax import JaxWorkload
+from timetrial.submissions.training_jax import make_train_step
+from timetrial.workloads import SUITES, WORKLOADS
+
+BATCH_SIZE = 4
+LARGE = [name for name, facts in WORKLOADS.items() if small(facts.model) != facts.model]
+
+
+def slow(chosen):
+    """All workloads, of which the `chosen` ones are marked slow."""
+    return [pytest.param(n, marks=[pytest.mark.slow] if n in chosen else []) for n in WORKLOADS]
+
+
+def torch_case(name, model):
+    program = WORKLOADS[name].programs["torch"](model)
+    batch = {key: torch.from_numpy(array) for key, array in random_batch(model, BATCH_SIZE).items()}
+    if batch["targets"].dtype is torch.int32:
+        batch["targets"] = batch["targets"].long()  # as `TorchDevice.place` does
+
+    def loss(module):
+        logits = program.logits(module, batch, dropout_rate=0.0)
+        return program.loss(batch["targets"], logits, None, 0.0)["summed"]
+
+    return program.module().train(), loss
+
+
+def assert_compiles_whole(name, model, backend):
+    """`fullgraph` refuses graph breaks; the results are the eager ones; a second step traces nothing."""
+    eager, loss = torch_case(name, model)
+    module = copy.deepcopy(eager)
+    compiled = torch.compile(loss, fullgraph=True, backend=backend)
+    try:
+        expected, found = loss(eager), compiled(module)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        expected.backward()
+        found.backward()
+        for (path, ours), theirs in zip(eager.named_parameters(), module.parameters(), strict=True):
+            torch.testing.assert_close(
+                theirs.grad, ours.grad, rtol=1e-3, atol=1e-4 * float(ours.grad.abs().max() + 1), msg=path
+            )
+        for ours, theirs in zip(eager.buffers(), module.buffers(), strict=True):
+            torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)
+        torch.optim.SGD(module.parameters(), lr=1e-6).step()
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            compiled(module).backward()
+    finally:
+        torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("name", slow(SUITES["variants"]))
+def test_the_loss_and_its_gradient_compile_whole_in_torch(name):
+    assert_compiles_whole(name, small(WORKLOADS[name].model), "aot_eager")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_full_size_models_compile_whole_in_torch(name):
+    assert_compiles_whole(name, affordable(WORKLOADS[name].model), "aot_eager")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.filterwarnings("ignore")  # of Inductor's own
+def test_inductor_makes_code_of_every_small_model(name):
+    assert_compiles_whole(name, small(WORKLOADS[name].model), "inductor")
+
+
+@pytest.mark.parametrize("name", slow(set(WORKLOADS) - set(SUITES["pocket"])))
+def test_the_training_step_compiles_once_in_jax(name):
+    facts = replace(WORKLOADS[name], model=small(WORKLOADS[name].model))
+    workload = JaxWorkload(facts, sharding=get_replicate_sharding())
+    key = jax.random.key_data(jax.random.key(0))
+    shapes = jax.eval_shape(facts.programs["jax"](facts.model).init, key)
+    params, state = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shapes)
+    optimizer = optax.sgd(0.1)
+    step, optimizer_state = make_train_step(workload, optimizer, None), optimizer.init(params)
+    batch = random_batch(facts.model, BATCH_SIZE)
+    for seed in range(3):
+        rng = jax.random.key_data(jax.random.key(seed))
+        optimizer_state, params, state, _, _ = step(optimizer_state, params, state, batch, rng)
+    assert step._cache_size() == 1
