@@ -12,11 +12,12 @@ ahead is finished, so that what is counted is exactly what the batches cost.
 """
 
 import io
+import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from time import process_time, sleep
 from typing import Any
 
@@ -35,7 +36,8 @@ from timetrial.data_loading.imagenet_parts import Counts
 from timetrial.data_loading.images_dali import MEAN, STD
 from timetrial.data_loading.mixup import mixed, mixup_weight, one_hot
 from timetrial.data_loading.prepared import open_arrays
-from timetrial.data_loading.rand_augment import LAST_AFFINE, SIDE, Operation, rounds
+from timetrial.data_loading.rand_augment import LAST_AFFINE, SIDE, Operation
+from timetrial.data_loading.rand_augment import rounds as rand_augment_rounds
 from timetrial.engine.facts import NumpyBatch, Order
 
 CLASSES = 4
@@ -43,14 +45,6 @@ HEIGHT, WIDTH = 375, 500
 QUALITY = 93  # which gives these pictures ImageNet's mean file size
 GREY = (128, 128, 128)
 Batches = Iterator[Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rate:
-    """What a loader costs."""
-
-    milliseconds: float  # of processor time an image
-    images_per_second: float  # of processor time
 
 
 def picture(rng: np.random.Generator) -> np.ndarray:
@@ -68,14 +62,15 @@ def picture(rng: np.random.Generator) -> np.ndarray:
     image = Image.fromarray(texture.astype(np.uint8))
     draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(5, 15)):
-        x, y, size = rng.integers(WIDTH), rng.integers(HEIGHT), rng.integers(10, 140)
+        x, y, size = (int(number) for number in rng.integers((0, 0, 10), (WIDTH, HEIGHT, 140)))
         shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
         shape(
             (x, y, x + size, y + int(size * rng.uniform(0.4, 1.5))),
             fill=tuple(rng.integers(0, 256, 3).tolist()),
         )
     pixels = 0.75 * np.asarray(image) + 0.25 * texture + rng.normal(0, rng.uniform(2, 7), (HEIGHT, WIDTH, 1))
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    rounded: np.ndarray = np.clip(pixels, 0, 255).astype(np.uint8)
+    return rounded
 
 
 def prepare(folder: Path, num_images: int) -> float:
@@ -102,17 +97,14 @@ def prepare(folder: Path, num_images: int) -> float:
     return num_bytes / num_images
 
 
-def rate(batches: Batches, batch_size: int, num_batches: int) -> Rate:
-    """The cost of an image, over `num_batches` batches after two that are not counted."""
-    for _ in islice(batches, 2):
-        pass
+def milliseconds(batches: Batches, batch_size: int, num_batches: int) -> float:
+    """Processor time of an image, over the next `num_batches` batches."""
     _settle()
     begin = process_time()
     for _ in islice(batches, num_batches):
         pass
     _settle()
-    seconds = (process_time() - begin) / (num_batches * batch_size)
-    return Rate(milliseconds=1e3 * seconds, images_per_second=1 / seconds)
+    return 1e3 * (process_time() - begin) / (num_batches * batch_size)
 
 
 def _settle() -> None:
@@ -132,7 +124,7 @@ def plain_batches(folder: Path, order: Order, *, augment: bool) -> Iterator[Nump
         rows = np.empty((order.batch_size, SIDE, SIDE, 3), np.float32)
         for row, pixels in zip(rows, _plain_images(images, order.seed, selection, augment), strict=True):
             np.multiply(pixels.reshape(-1), scale, out=row.reshape(-1))
-            row.reshape(-1)[:] -= shift
+            np.subtract(row.reshape(-1), shift, out=row.reshape(-1))
         labels = images.labels[selection.indices]
         if not augment:
             yield {"inputs": rows, "targets": labels}
@@ -150,7 +142,7 @@ def _plain_images(
 ) -> Iterator[np.ndarray]:
     numbers = example_numbers(seed, selection.epoch, selection.indices, imagenet.RAND_AUGMENT.stop)
     windows = random_windows(images.sizes[selection.indices], numbers[:, :NUMBERS]).tolist()
-    drawn = rounds(numbers[:, imagenet.RAND_AUGMENT]) if augment else ()
+    drawn = rand_augment_rounds(numbers[:, imagenet.RAND_AUGMENT]) if augment else ()
     for row, content in enumerate(images.encoded(selection.indices)):
         top, left, height, width = windows[row]
         image = Image.open(io.BytesIO(content.tobytes())).convert("RGB")
@@ -205,7 +197,7 @@ def cut_short(folder: Path, order: Order, *, resize: bool) -> Batches:
             windows = random_windows(images.sizes[selection.indices], numbers[:, :NUMBERS])
             yield [images.encoded(selection.indices), windows[:, :2].copy(), windows[:, 2:].copy()]
 
-    @pipeline_def(batch_size=order.batch_size, num_threads=2, device_id=None)
+    @pipeline_def
     def graph() -> Any:
         types = [DALIDataType.UINT8, DALIDataType.INT32, DALIDataType.INT32]
         content, corners, extents = fn.external_source(
@@ -217,13 +209,19 @@ def cut_short(folder: Path, order: Order, *, resize: bool) -> Batches:
         triangular = DALIInterpType.INTERP_TRIANGULAR
         return fn.resize(decoded, size=(SIDE, SIDE), interp_type=triangular) if resize else decoded
 
-    pipeline = graph()
+    pipeline = graph(batch_size=order.batch_size, num_threads=len(os.sched_getaffinity(0)), device_id=None)
     while True:
         yield pipeline.run()
 
 
-def measure(*, num_images: int = 500, batch_size: int = 128, num_batches: int = 12) -> dict[str, Any]:
-    """All rates, by loader, beside what was loaded."""
+def measure(
+    *, num_images: int = 500, batch_size: int = 128, num_batches: int = 4, num_rounds: int = 5
+) -> dict[str, Any]:
+    """What an image costs each loader, the median of some rounds and the rounds, beside what was loaded.
+
+    In a round every loader makes `num_batches` batches, one loader after the other, so that what else the machine
+    does meets all of them.
+    """
     order = Order(batch_size=batch_size, seed=0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -236,15 +234,19 @@ def measure(*, num_images: int = 500, batch_size: int = 128, num_batches: int = 
             "vision transformers": imagenet.mixed_training_batches(folder, order),
             "vision transformers, plain": plain_batches(folder, order, augment=True),
         }
-        rates = {name: rate(loader, batch_size, num_batches) for name, loader in loaders.items()}
+        for loader in loaders.values():
+            next(loader)  # the pipeline is built
+        rounds_of: dict[str, list[float]] = {name: [] for name in loaders}
+        for _ in range(num_rounds):
+            for name, loader in loaders.items():
+                rounds_of[name].append(milliseconds(loader, batch_size, num_batches))
     return {
         "num_images": num_images,
         "mean_bytes": mean_bytes,
         "batch_size": batch_size,
         "num_batches": num_batches,
-        "rates": {
-            name: {"milliseconds": one.milliseconds, "images_per_second": one.images_per_second}
-            for name, one in rates.items()
+        "milliseconds_of_processor_time": {
+            name: {"median": median(rounds), "rounds": rounds} for name, rounds in rounds_of.items()
         },
     }
 
@@ -252,15 +254,16 @@ def measure(*, num_images: int = 500, batch_size: int = 128, num_batches: int = 
 @click.command()
 @click.option("--images", default=500, show_default=True, help="Photographs to make.")
 @click.option("--batch-size", default=128, show_default=True)
-@click.option("--batches", default=12, show_default=True, help="Batches to measure, of each loader.")
-def main(images: int, batch_size: int, batches: int) -> None:
+@click.option("--batches", default=4, show_default=True, help="Batches a round, of each loader.")
+@click.option("--rounds", default=5, show_default=True)
+def main(images: int, batch_size: int, batches: int, rounds: int) -> None:
     """Print what an image costs."""
-    result = measure(num_images=images, batch_size=batch_size, num_batches=batches)
+    result = measure(num_images=images, batch_size=batch_size, num_batches=batches, num_rounds=rounds)
     click.echo(f"{images} photographs of {result['mean_bytes'] / 1e3:.0f} kB, batches of {batch_size}")
-    for name, one in result["rates"].items():
+    for name, cost in result["milliseconds_of_processor_time"].items():
         click.echo(
-            f"{name:28} {one['milliseconds']:6.3f} ms of processor time an image, "
-            f"{one['images_per_second']:4.0f} images a second"
+            f"{name:28} {cost['median']:6.3f} ms of processor time an image "
+            f"({min(cost['rounds']):.3f} to {max(cost['rounds']):.3f}), {1e3 / cost['median']:4.0f} images a second"
         )
 
 

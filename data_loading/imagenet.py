@@ -193,6 +193,8 @@ def _pixels(feeds: Iterator["Feed"], batch_size: int, gpu: int | None, **steps: 
     try:
         from timetrial.data_loading import images_dali
     except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("nvidia"):
+            raise
         raise UsageError(
             "ImageNet's images are read by NVIDIA DALI, which is not installed; install timetrial[full]"
         ) from error

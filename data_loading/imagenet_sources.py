@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from scipy.io import loadmat
 
 from timetrial.engine.errors import DataError
 
@@ -188,6 +187,8 @@ def images_in_tar(path: Path, offset: int = 0, num_bytes: int | None = None) -> 
 
 def read_devkit(path: Path) -> Devkit:
     """Classes and validation labels."""
+    from scipy.io import loadmat  # a tenth of a second, which commands that prepare nothing need not wait for
+
     if not path.is_file():
         raise DataError(f"{path} is missing; it holds the classes of {VALIDATION_TAR}")
     wanted = ("data/ILSVRC2012_validation_ground_truth.txt", "data/meta.mat")

@@ -25,4 +25,5 @@ def mixed(rows: np.ndarray, weight: np.float32) -> np.ndarray:
 
 def one_hot(classes: np.ndarray, num_classes: int) -> np.ndarray:
     """Integer classes (n,) to distributions (n, num_classes) float32."""
-    return np.eye(num_classes, dtype=np.float32)[classes]
+    rows: np.ndarray = np.eye(num_classes, dtype=np.float32)[classes]
+    return rows

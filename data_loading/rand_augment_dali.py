@@ -2,7 +2,7 @@
 
 Each operation runs on those samples of a batch that drew it. Images are uint8, HWC, RGB. Values that an operation
 scales are cut off to whole numbers, as Pillow and TensorFlow do. Equalizing divides exactly where those two divide by
-a step rounded down to a whole number of pixels; on photographs the difference is a level or two.
+a step rounded down to a whole number of pixels; on photographs they differ by a level at most.
 """
 
 from collections.abc import Callable

@@ -106,6 +106,9 @@ class JaxProgram(Protocol):
     def score(self, batch: Mapping[str, Any], logits: Any) -> dict[str, Any]:
         """As in `TorchProgram`; traced by jit."""
 
+    def from_torch(self, state_dict: Mapping[str, Any]) -> tuple[Any, Any | None]:
+        """Parameters and model state from the torch module's state dict, each weight mapped once."""
+
 
 class EvaluationBatches(Protocol):
     """Every example of a split once, in storage order; the last batch padded to the size with weights 0."""

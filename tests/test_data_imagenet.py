@@ -3,6 +3,7 @@
 import io
 import itertools
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from imagenet_maker import (
 )
 from PIL import Image
 
+from timetrial import data_loading
 from timetrial.data_loading import imagenet
 from timetrial.data_loading.batches import selections
 from timetrial.data_loading.imagenet_parts import Counts, parts
@@ -29,7 +31,7 @@ from timetrial.data_loading.images_dali import MEAN, STD
 from timetrial.data_loading.mixup import mixup_weight
 from timetrial.data_loading.prepared import open_arrays
 from timetrial.data_loading.rand_augment import Operation, rounds
-from timetrial.engine.errors import DataError
+from timetrial.engine.errors import DataError, UsageError
 from timetrial.engine.facts import Order
 
 COUNTS = Counts(classes=6, train=24, validation=12, test=18, classes_per_shard=4, images_per_shard=5)
@@ -377,3 +379,11 @@ def test_training_and_validation_need_nothing_of_each_other(prepared, tmp_path):
     next(imagenet.training_batches(tmp_path / "a", Order(batch_size=5, seed=1)))
     assert len(evaluated(tmp_path / "b", "validation", 12)) == 1
     assert len(evaluated(tmp_path / "b", "test", 18)) == 1
+
+
+def test_without_dali_it_says_what_to_install(prepared, monkeypatch):
+    monkeypatch.delitem(sys.modules, "timetrial.data_loading.images_dali")
+    monkeypatch.delattr(data_loading, "images_dali")
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+    with pytest.raises(UsageError, match=r"DALI, which is not installed; install timetrial\[full\]"):
+        next(imagenet.training_batches(prepared, Order(batch_size=5, seed=1)))

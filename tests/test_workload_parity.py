@@ -4,7 +4,6 @@ Models are made small for the default run; at full size (but for Criteo's table)
 """
 
 import copy
-import importlib
 from dataclasses import replace
 from functools import cache, partial
 
@@ -24,8 +23,9 @@ SMOOTHING = 0.1
 RNG = np.array([0, 7], np.uint32)
 QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA compiles for
 # Of the largest entry of what is compared. float64 leaves no room for another formula; float32 only for the
-# order of sums, which the square of a batch norm's tiny variance can enlarge a hundredfold.
-TOLERANCE = {"float32": 3e-4, "float64": 1e-10}
+# order of sums, which the square of a batch norm's tiny variance can enlarge a hundredfold, and so can a kink of
+# leaky ReLU that two roundings fall on either side of: at full size each framework is up to 3.5e-4 from float64.
+TOLERANCE = {"float32": 1e-3, "float64": 1e-10}
 SIZES = {"small": small, "full": affordable}
 
 
@@ -70,10 +70,7 @@ class Side:
         self.dtype = dtype
         self.torch_program = facts.programs["torch"](facts.model)
         self.jax_program = facts.programs["jax"](facts.model)
-        self.from_torch = (
-            getattr(self.jax_program, "from_torch", None)
-            or importlib.import_module(type(self.jax_program).__module__).from_torch
-        )
+        self.from_torch = self.jax_program.from_torch
         torch.manual_seed(0)
         self.module = self.torch_program.module().to(getattr(torch, dtype))
         with torch.no_grad():

@@ -125,12 +125,40 @@ def _parameter_types(num_layers: int) -> dict[str, Any]:
     }
 
 
+def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, None]:
+    """Parameters (there is no model state) from the torch module's state dict, each weight mapped once."""
+    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
+    params: dict[str, Any] = {
+        "embedding": {"embedding": source["embedding.weight"]},
+        "final_norm": {"scale": source["final_norm.weight"]},
+    }
+    num_layers = sum(name.endswith("attention.scale") for name in source)
+    for i in range(num_layers):
+        attention = {
+            name: {"kernel": source[f"blocks.{i}.attention.{torch_name}.weight"].T}
+            for name, torch_name in (
+                ("query", "q_proj"),
+                ("key", "k_proj"),
+                ("value", "v_proj"),
+                ("out", "out_proj"),
+            )
+        }
+        params[f"block_{i}"] = {
+            "attention_norm": {"scale": source[f"blocks.{i}.attention_norm.weight"]},
+            "attention": attention | {"scale": source[f"blocks.{i}.attention.scale"]},
+            "mlp_norm": {"scale": source[f"blocks.{i}.mlp_norm.weight"]},
+            "mlp": {name: {"kernel": source[f"blocks.{i}.mlp.{name}.weight"].T} for name in ("up", "down")},
+        }
+    return jax.tree.map(jnp.asarray, params), None
+
+
 class Program:
     """The JaxProgram of a language model. The tied embedding is its output layer."""
 
     output_parameters = frozenset({"embedding"})
     loss = staticmethod(softmax_cross_entropy)
     score = staticmethod(classification_score)
+    from_torch = staticmethod(from_torch)
 
     def __init__(self, config: DecoderLM) -> None:
         self.config = config
@@ -161,30 +189,3 @@ class Program:
 def program(config: DecoderLM) -> Program:
     """The program of this configuration."""
     return Program(config)
-
-
-def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, None]:
-    """Parameters (there is no model state) from the torch module's state dict, each weight mapped once."""
-    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
-    params: dict[str, Any] = {
-        "embedding": {"embedding": source["embedding.weight"]},
-        "final_norm": {"scale": source["final_norm.weight"]},
-    }
-    num_layers = sum(name.endswith("attention.scale") for name in source)
-    for i in range(num_layers):
-        attention = {
-            name: {"kernel": source[f"blocks.{i}.attention.{torch_name}.weight"].T}
-            for name, torch_name in (
-                ("query", "q_proj"),
-                ("key", "k_proj"),
-                ("value", "v_proj"),
-                ("out", "out_proj"),
-            )
-        }
-        params[f"block_{i}"] = {
-            "attention_norm": {"scale": source[f"blocks.{i}.attention_norm.weight"]},
-            "attention": attention | {"scale": source[f"blocks.{i}.attention.scale"]},
-            "mlp_norm": {"scale": source[f"blocks.{i}.mlp_norm.weight"]},
-            "mlp": {name: {"kernel": source[f"blocks.{i}.mlp.{name}.weight"].T} for name in ("up", "down")},
-        }
-    return jax.tree.map(jnp.asarray, params), None

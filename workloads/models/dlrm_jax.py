@@ -109,11 +109,28 @@ def _type_of(path: tuple[Any, ...], leaf: Any) -> ParameterType:
     return ParameterType.WEIGHT if name == "kernel" else ParameterType.BIAS
 
 
+def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, None]:
+    """Parameters (there is no model state) from the torch module's state dict, each weight mapped once.
+
+    Both frameworks count layers in the order of the forward pass, which is that of the state dict.
+    """
+    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
+    params: dict[str, Any] = {"embedding_table": source["embedding_table"]}
+    counts = {"Dense": 0, "LayerNorm": 0}
+    for name in (name for name in source if name.endswith(".weight")):
+        weight, bias = source[name], source[name.removesuffix("weight") + "bias"]
+        kind, leaf = ("Dense", "kernel") if weight.ndim == 2 else ("LayerNorm", "scale")
+        params[f"{kind}_{counts[kind]}"] = {leaf: weight.T, "bias": bias}
+        counts[kind] += 1
+    return jax.tree.map(jnp.asarray, params), None
+
+
 class Program:
     """The JaxProgram of either network. There is no model state."""
 
     loss = staticmethod(sigmoid_cross_entropy)
     score = staticmethod(click_score)
+    from_torch = staticmethod(from_torch)
 
     def __init__(self, config: DLRM | DLRMResNet) -> None:
         self.config = config
@@ -154,19 +171,3 @@ class Program:
 def program(config: DLRM | DLRMResNet) -> Program:
     """The program of this configuration."""
     return Program(config)
-
-
-def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, None]:
-    """Parameters (there is no model state) from the torch module's state dict, each weight mapped once.
-
-    Both frameworks count layers in the order of the forward pass, which is that of the state dict.
-    """
-    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
-    params: dict[str, Any] = {"embedding_table": source["embedding_table"]}
-    counts = {"Dense": 0, "LayerNorm": 0}
-    for name in (name for name in source if name.endswith(".weight")):
-        weight, bias = source[name], source[name.removesuffix("weight") + "bias"]
-        kind, leaf = ("Dense", "kernel") if weight.ndim == 2 else ("LayerNorm", "scale")
-        params[f"{kind}_{counts[kind]}"] = {leaf: weight.T, "bias": bias}
-        counts[kind] += 1
-    return jax.tree.map(jnp.asarray, params), None

@@ -34,6 +34,19 @@ class Perceptron(nn.Module):
         return nn.Dense(self.config.num_classes)(x)
 
 
+def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Parameters and model state from the torch module's state dict, each weight mapped once."""
+    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
+    params: dict[str, Any] = {
+        f"Dense_{i}": {"kernel": source[f"{name}.weight"].T, "bias": source[f"{name}.bias"]}
+        for i, name in enumerate(("fc1", "fc2", "fc3"))
+    }
+    params["BatchNorm_0"] = {"scale": source["bn1.weight"], "bias": source["bn1.bias"]}
+    statistics = {"mean": source["bn1.running_mean"], "var": source["bn1.running_var"]}
+    state = {"batch_stats": {"BatchNorm_0": statistics}}
+    return jax.tree.map(jnp.asarray, params), jax.tree.map(jnp.asarray, state)
+
+
 class Program:
     """The JaxProgram of a perceptron."""
 
@@ -46,6 +59,7 @@ class Program:
     }
     loss = staticmethod(softmax_cross_entropy)
     score = staticmethod(classification_score)
+    from_torch = staticmethod(from_torch)
 
     def __init__(self, config: MLP) -> None:
         self.config = config
@@ -86,16 +100,3 @@ class Program:
 def program(config: MLP) -> Program:
     """The program of this configuration."""
     return Program(config)
-
-
-def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Parameters and model state from the torch module's state dict, each weight mapped once."""
-    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
-    params: dict[str, Any] = {
-        f"Dense_{i}": {"kernel": source[f"{name}.weight"].T, "bias": source[f"{name}.bias"]}
-        for i, name in enumerate(("fc1", "fc2", "fc3"))
-    }
-    params["BatchNorm_0"] = {"scale": source["bn1.weight"], "bias": source["bn1.bias"]}
-    statistics = {"mean": source["bn1.running_mean"], "var": source["bn1.running_var"]}
-    state = {"batch_stats": {"BatchNorm_0": statistics}}
-    return jax.tree.map(jnp.asarray, params), jax.tree.map(jnp.asarray, state)

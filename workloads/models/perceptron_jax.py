@@ -25,6 +25,16 @@ class Network(nn.Module):
         return nn.Dense(self.config.num_classes)(nn.sigmoid(x))
 
 
+def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, None]:
+    """Parameters from the torch module's state dict, each weight mapped once; there is no model state."""
+    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
+    params = {
+        f"Dense_{i}": {"kernel": source[f"net.{name}.weight"].T, "bias": source[f"net.{name}.bias"]}
+        for i, name in enumerate(("layer1", "layer2"))
+    }
+    return jax.tree.map(jnp.asarray, params), None
+
+
 class Program:
     """The JaxProgram of a perceptron. There is no model state."""
 
@@ -34,6 +44,7 @@ class Program:
     }
     loss = staticmethod(softmax_cross_entropy)
     score = staticmethod(classification_score)
+    from_torch = staticmethod(from_torch)
 
     def __init__(self, config: Perceptron) -> None:
         self.config = config
@@ -63,13 +74,3 @@ class Program:
 def program(config: Perceptron) -> Program:
     """The program of this configuration."""
     return Program(config)
-
-
-def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, None]:
-    """Parameters from the torch module's state dict, each weight mapped once; there is no model state."""
-    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
-    params = {
-        f"Dense_{i}": {"kernel": source[f"net.{name}.weight"].T, "bias": source[f"net.{name}.bias"]}
-        for i, name in enumerate(("layer1", "layer2"))
-    }
-    return jax.tree.map(jnp.asarray, params), None

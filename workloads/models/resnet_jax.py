@@ -163,12 +163,27 @@ def _type_of(path: tuple[Any, ...], leaf: Any) -> ParameterType:
     return ParameterType.WEIGHT if name == "kernel" else ParameterType.BIAS
 
 
+def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Parameters and model state from the torch module's state dict, each weight mapped once."""
+    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
+    params: dict[str, Any] = {"Dense_0": {"kernel": source["fc.weight"].T, "bias": source["fc.bias"]}}
+    statistics: dict[str, Any] = {}
+    for scope, conv, bn, torch_conv, torch_bn in _layers(source):
+        weights = params.setdefault(scope, {}) if scope else params
+        averages = statistics.setdefault(scope, {}) if scope else statistics
+        weights[conv] = {"kernel": source[f"{torch_conv}.weight"].transpose(2, 3, 1, 0)}
+        weights[bn] = {"scale": source[f"{torch_bn}.weight"], "bias": source[f"{torch_bn}.bias"]}
+        averages[bn] = {"mean": source[f"{torch_bn}.running_mean"], "var": source[f"{torch_bn}.running_var"]}
+    return jax.tree.map(jnp.asarray, params), jax.tree.map(jnp.asarray, {"batch_stats": statistics})
+
+
 class Program:
     """The JaxProgram of a residual network. Batches hold NHWC images."""
 
     output_parameters = frozenset({"Dense_0"})
     loss = staticmethod(softmax_cross_entropy)
     score = staticmethod(classification_score)
+    from_torch = staticmethod(from_torch)
 
     def __init__(self, config: ResNet) -> None:
         self.module = Network(config)
@@ -207,20 +222,6 @@ class Program:
 def program(config: ResNet) -> Program:
     """The program of this configuration."""
     return Program(config)
-
-
-def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Parameters and model state from the torch module's state dict, each weight mapped once."""
-    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
-    params: dict[str, Any] = {"Dense_0": {"kernel": source["fc.weight"].T, "bias": source["fc.bias"]}}
-    statistics: dict[str, Any] = {}
-    for scope, conv, bn, torch_conv, torch_bn in _layers(source):
-        weights = params.setdefault(scope, {}) if scope else params
-        averages = statistics.setdefault(scope, {}) if scope else statistics
-        weights[conv] = {"kernel": source[f"{torch_conv}.weight"].transpose(2, 3, 1, 0)}
-        weights[bn] = {"scale": source[f"{torch_bn}.weight"], "bias": source[f"{torch_bn}.bias"]}
-        averages[bn] = {"mean": source[f"{torch_bn}.running_mean"], "var": source[f"{torch_bn}.running_var"]}
-    return jax.tree.map(jnp.asarray, params), jax.tree.map(jnp.asarray, {"batch_stats": statistics})
 
 
 def _layers(source: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:

@@ -127,12 +127,39 @@ def _type_of(path: tuple[Any, ...], leaf: Any) -> ParameterType:
     return ParameterType.CONV_WEIGHT if name == "kernel" else ParameterType.BIAS
 
 
+def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, None]:
+    """Parameters from the torch module's state dict, each weight mapped once; there is no model state."""
+    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
+    pools = 1 + max(int(name.split(".")[1]) for name in source if name.startswith("up_conv"))
+    output = f"up_conv.{pools - 1}.1"
+    params: dict[str, Any] = {
+        "Conv_0": {
+            "kernel": source[f"{output}.weight"].transpose(2, 3, 1, 0),
+            "bias": source[f"{output}.bias"],
+        }
+    }
+    for block, torch_block in _conv_blocks(pools):
+        params[block] = {}
+        for number, position in enumerate((0, 4)):
+            conv, norm = (f"{torch_block}.conv_layers.{position + offset}" for offset in (0, 1))
+            params[block][f"Conv_{number}"] = {"kernel": source[f"{conv}.weight"].transpose(2, 3, 1, 0)}
+            if f"{norm}.weight" in source:
+                scale, bias = source[f"{norm}.weight"], source[f"{norm}.bias"]
+                params[block][f"LayerNorm_{number}"] = {"scale": scale, "bias": bias}
+    for level in range(pools):
+        weight = source[f"up_transpose_conv.{level}.layers.0.weight"]
+        kernel = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)  # torch turns the kernel, Flax does not
+        params[f"TransposeConvBlock_{level}"] = {"ConvTranspose_0": {"kernel": kernel}}
+    return jax.tree.map(jnp.asarray, params), None
+
+
 class Program:
     """The JaxProgram of a U-Net."""
 
     output_parameters = frozenset({"Conv_0"})
     loss = staticmethod(mean_absolute_error)
     score = staticmethod(reconstruction_score)
+    from_torch = staticmethod(from_torch)
 
     def __init__(self, config: UNet) -> None:
         self.config = config
@@ -172,32 +199,6 @@ class Program:
 def program(config: UNet) -> Program:
     """The program of this configuration."""
     return Program(config)
-
-
-def from_torch(state_dict: Mapping[str, Any]) -> tuple[Any, None]:
-    """Parameters from the torch module's state dict, each weight mapped once; there is no model state."""
-    source = {name: np.asarray(tensor) for name, tensor in state_dict.items()}
-    pools = 1 + max(int(name.split(".")[1]) for name in source if name.startswith("up_conv"))
-    output = f"up_conv.{pools - 1}.1"
-    params: dict[str, Any] = {
-        "Conv_0": {
-            "kernel": source[f"{output}.weight"].transpose(2, 3, 1, 0),
-            "bias": source[f"{output}.bias"],
-        }
-    }
-    for block, torch_block in _conv_blocks(pools):
-        params[block] = {}
-        for number, position in enumerate((0, 4)):
-            conv, norm = (f"{torch_block}.conv_layers.{position + offset}" for offset in (0, 1))
-            params[block][f"Conv_{number}"] = {"kernel": source[f"{conv}.weight"].transpose(2, 3, 1, 0)}
-            if f"{norm}.weight" in source:
-                scale, bias = source[f"{norm}.weight"], source[f"{norm}.bias"]
-                params[block][f"LayerNorm_{number}"] = {"scale": scale, "bias": bias}
-    for level in range(pools):
-        weight = source[f"up_transpose_conv.{level}.layers.0.weight"]
-        kernel = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)  # torch turns the kernel, Flax does not
-        params[f"TransposeConvBlock_{level}"] = {"ConvTranspose_0": {"kernel": kernel}}
-    return jax.tree.map(jnp.asarray, params), None
 
 
 def _conv_blocks(pools: int) -> Iterator[tuple[str, str]]:
