@@ -12,6 +12,7 @@ from timetrial.workloads.criteo1tb import (
     CRITEO1TB_LAYERNORM,
     CRITEO1TB_RESNET,
 )
+from timetrial.workloads.criteo1tb_pocket import CRITEO1TB_POCKET
 from timetrial.workloads.fastmri import FASTMRI, FASTMRI_LAYERNORM, FASTMRI_MODEL_SIZE, FASTMRI_TANH
 from timetrial.workloads.fastmri_pocket import FASTMRI_POCKET
 from timetrial.workloads.finewebedu_lm_pocket import FINEWEBEDU_LM_POCKET
@@ -53,6 +54,7 @@ WORKLOADS: dict[str, WorkloadFacts] = {
         IMAGENET_VIT_MAP,
         CIFAR,
         MNIST,
+        CRITEO1TB_POCKET,
         FASTMRI_POCKET,
         IMAGENET_RESNET_POCKET,
         IMAGENET_VIT_POCKET,
@@ -80,6 +82,12 @@ SUITES: dict[str, tuple[str, ...]] = {
         "imagenet_vit_map",
     ),
     "development": ("cifar", "mnist"),
-    "pocket": ("fastmri_pocket", "imagenet_resnet_pocket", "imagenet_vit_pocket", "finewebedu_lm_pocket"),
+    "pocket": (
+        "criteo1tb_pocket",
+        "fastmri_pocket",
+        "imagenet_resnet_pocket",
+        "imagenet_vit_pocket",
+        "finewebedu_lm_pocket",
+    ),
     "test": ("toy", "toy_large"),
 }
