@@ -131,10 +131,12 @@ def test_evaluated_training_slices_are_spread_and_masked_as_with_seed_0(prepared
 
 
 def test_evaluation_batches_cross_shards(prepared):
-    (whole,) = fastmri.evaluation_batches(prepared, "validation", 3)
-    halves = list(fastmri.evaluation_batches(prepared, "validation", 2))
+    """The three evaluated training slices lie in two shards."""
+    (whole,) = fastmri.evaluation_batches(prepared, "eval_train", 3)
+    singles = list(fastmri.evaluation_batches(prepared, "eval_train", 1))
+    assert len(singles) == 3
     for key, values in whole.items():
-        np.testing.assert_array_equal(np.concatenate([half[key] for half in halves])[:3], values)
+        np.testing.assert_array_equal(np.concatenate([single[key] for single in singles]), values)
 
 
 def test_training_batches_are_the_files_slices_under_their_own_masks(prepared, source):
