@@ -18,7 +18,7 @@ HELD_OUT = [(1, 322), (2, 324), (1, 340)]
 SIZES = fastmri.Sizes(
     train_volumes=3,
     train=6,
-    eval_train=3,
+    eval_train=5,
     validation_volumes=2,
     validation=3,
     test_volumes=1,
@@ -122,21 +122,20 @@ def test_held_out_slices_are_those_of_the_files_under_the_fixed_mask(prepared, s
 def test_evaluated_training_slices_are_spread_and_masked_as_with_seed_0(prepared, source):
     slices = slices_of(source / "knee_singlecoil_train", TRAIN)
     batches = list(fastmri.evaluation_batches(prepared, "eval_train", 2))
-    assert [batch["weights"].tolist() for batch in batches] == [[1, 1], [1, 0]]
-    assert not batches[1]["inputs"][1].any()
+    assert [batch["weights"].tolist() for batch in batches] == [[1, 1], [1, 1], [1, 0]]
+    assert not batches[2]["inputs"][1].any()
     joined = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
-    for number, index in enumerate((0, 2, 4)):
+    for number, index in enumerate((0, 1, 2, 3, 4)):
         path, row, width = slices[index]
         agree(joined, number, stated(path, row, training_columns(mask_key(0), index, width)))
 
 
 def test_evaluation_batches_cross_shards(prepared):
-    """The three evaluated training slices lie in two shards."""
-    (whole,) = fastmri.evaluation_batches(prepared, "eval_train", 3)
-    singles = list(fastmri.evaluation_batches(prepared, "eval_train", 1))
-    assert len(singles) == 3
+    """Of the five evaluated training slices three lie in one shard and two in the next."""
+    (whole,) = fastmri.evaluation_batches(prepared, "eval_train", 5)
+    pairs = list(fastmri.evaluation_batches(prepared, "eval_train", 2))
     for key, values in whole.items():
-        np.testing.assert_array_equal(np.concatenate([single[key] for single in singles]), values)
+        np.testing.assert_array_equal(np.concatenate([pair[key] for pair in pairs])[:5], values)
 
 
 def test_training_batches_are_the_files_slices_under_their_own_masks(prepared, source):
