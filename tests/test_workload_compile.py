@@ -82,7 +82,8 @@ def test_inductor_makes_code_of_every_small_model(name):
     assert_compiles_whole(name, small(WORKLOADS[name].model), "inductor")
 
 
-@pytest.mark.parametrize("name", slow(set(WORKLOADS) - set(SUITES["pocket"])))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORKLOADS)
 def test_the_training_step_compiles_once_in_jax(name):
     facts = replace(WORKLOADS[name], model=small(WORKLOADS[name].model))
     workload = JaxWorkload(facts, sharding=get_replicate_sharding())
@@ -90,7 +91,10 @@ def test_the_training_step_compiles_once_in_jax(name):
     shapes = jax.eval_shape(facts.programs["jax"](facts.model).init, key)
     params, state = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shapes)
     optimizer = optax.sgd(0.1)
-    step, optimizer_state = make_train_step(workload, optimizer, None), optimizer.init(params)
+    step = make_train_step(workload, optimizer, None)
+    params, state, optimizer_state = jax.device_put(
+        (params, state, optimizer.init(params)), get_replicate_sharding()
+    )
     batch = random_batch(facts.model, BATCH_SIZE)
     for seed in range(3):
         rng = jax.random.key_data(jax.random.key(seed))
