@@ -11,7 +11,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -116,7 +116,7 @@ def knee_slices() -> Row:
         train = [write_volume(folder / f"knee_singlecoil_train/file{i}.h5", 32) for i in range(3)]
         for i in range(2):
             write_volume(folder / f"knee_singlecoil_val/file{i}.h5", 2)
-        prepare_parts(folder / "data", fastmri.NAME, fastmri.VERSION, fastmri.parts(folder, sizes))
+        prepare_parts(folder / "data", fastmri.NAME, fastmri.VERSION, lambda: fastmri.parts(folder, sizes))
         ours = rate(fastmri.training_batches(folder / "data", Order(batch_size=32, seed=0)), 32)
         plain = rate(h5py_batches(train, 32), 32)
     return row(ours, plain, 62)
@@ -192,9 +192,12 @@ def single_batches(pixels: np.ndarray, batch_size: int) -> Iterator[Any]:
         yield np.stack([(pixels[i].astype(np.float32) - mnist.MEAN) / mnist.STD for i in rows])
 
 
+measured_photographs = cache(loading_images.measure)  # one run has both kinds
+
+
 def photographs(kind: str, reference: float) -> Row:
     """Images of 500 x 375 pixels, in batches of 128; see `loading_images.py`. `kind` as it names its loaders."""
-    found = loading_images.measure()
+    found = measured_photographs()
     costs = found["milliseconds_of_processor_time"]
     ours, plain = (1e3 / costs[name]["median"] for name in (kind, f"{kind}, plain"))
     return row(ours, plain, reference, mean_bytes_an_image=found["mean_bytes"])

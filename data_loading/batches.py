@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from timetrial.engine.errors import UsageError
+from timetrial.engine.errors import DataError, UsageError
 from timetrial.engine.facts import NumpyBatch, Order
 
 # Distinguishes the streams that one (seed, epoch) pair gives rise to.
@@ -22,6 +22,16 @@ MIXUP_STREAM = 2
 def epoch_generator(seed: int, epoch: int, stream: int) -> np.random.Generator:
     """The random numbers of one epoch: equal arguments give equal numbers on every machine."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, stream))))
+
+
+def evenly_spread(num_examples: int, count: int, where: str) -> np.ndarray:
+    """`count` of the examples 0, 1, ..., spread evenly over all, ascending: (count,) int64.
+
+    DataError, which names `where` they are, if there are fewer.
+    """
+    if num_examples < count:
+        raise DataError(f"{where} has {num_examples} examples to choose {count} from")
+    return np.arange(count) * num_examples // count
 
 
 @dataclass(frozen=True, kw_only=True)

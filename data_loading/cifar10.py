@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from timetrial.data_loading.batches import padded_batches, selections
+from timetrial.data_loading.batches import evenly_spread, padded_batches, selections
 from timetrial.data_loading.cifar10_archives import SIDE, LabelledImages, read_archive
 from timetrial.data_loading.crop_flip import Draws, crop_and_flip, draws
 from timetrial.data_loading.mixup import mixed, mixup_weight, one_hot
@@ -145,7 +145,7 @@ def split_arrays(images: LabelledImages, sizes: Sizes, source: Path) -> Mapping[
                 f"{source} holds {len(pixels)} {name} images and {len(targets)} labels, not {wanted} of each"
             )
     (pixels, targets), (test_pixels, test_targets) = images.train, images.test
-    evaluated = np.arange(sizes.eval_train) * sizes.train // sizes.eval_train
+    evaluated = evenly_spread(sizes.train, sizes.eval_train, "the training part")
     # Spread over the training images however many of them are taken from the front.
     np.random.Generator(np.random.Philox(0)).shuffle(evaluated)
     return {

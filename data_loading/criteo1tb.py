@@ -23,7 +23,7 @@ import numpy as np
 from timetrial.data_loading.batches import ORDER_STREAM, epoch_generator
 from timetrial.data_loading.criteo_days import Block, DayReader, files_of_day
 from timetrial.data_loading.criteo_rows import NUM_FEATURES, parse
-from timetrial.data_loading.parts import Part, prepare_parts
+from timetrial.data_loading.parts import Part, given, prepare_parts
 from timetrial.data_loading.prefetch import in_order
 from timetrial.data_loading.prepared import Arrays, Side, StoredArrays, open_arrays
 from timetrial.engine.errors import DataError, UsageError
@@ -109,9 +109,10 @@ def prepare(folder: Path, source: Path | None = None) -> None:
 
     DataError where a day is missing, damaged or has another number of rows than it should, or a row is malformed.
     """
-    if source is None:
-        raise DataError(f"{NAME} is not fetched: give the folder of the owner's files, {OWNER_FILES}")
-    layout = LAYOUT
+    prepare_parts(folder, NAME, VERSION, lambda: _days(given(source, NAME, OWNER_FILES), LAYOUT))
+
+
+def _days(source: Path, layout: Layout) -> list[Part]:
     parts = []
     for day in range(len(layout.rows_of_day)):
         files = files_of_day(source, day)
@@ -122,7 +123,7 @@ def prepare(folder: Path, source: Path | None = None) -> None:
             convert=partial(convert_day, layout, day, files),
         )
         parts.append(part)
-    prepare_parts(folder, NAME, VERSION, parts)
+    return parts
 
 
 def disk_need(source: Path | None) -> int:

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from timetrial.data_loading.batches import Selection, padded_batches, selections
+from timetrial.data_loading.batches import Selection, evenly_spread, padded_batches, selections
 from timetrial.data_loading.fastmri_volumes import SIDE, Volume, read_slices, volumes_of
-from timetrial.data_loading.parts import Part, prepare_parts
+from timetrial.data_loading.parts import Part, given, prepare_parts
 from timetrial.data_loading.prefetch import in_order
-from timetrial.data_loading.prepared import Arrays, Side, StoredArrays, is_complete, open_arrays
+from timetrial.data_loading.prepared import Arrays, Side, StoredArrays, open_arrays
 from timetrial.data_loading.undersampling import (
     MOST_EVALUATED_COLUMNS,
     Slice,
@@ -72,11 +72,7 @@ def prepare(folder: Path, source: Path | None = None) -> None:
 
     DataError where volumes or slices are missing or a file is not what it should be.
     """
-    if is_complete(folder, NAME, VERSION):
-        return
-    if source is None:
-        raise DataError(f"{NAME} is not fetched: give the folder that holds {OWNER_FILES}")
-    prepare_parts(folder, NAME, VERSION, parts(source, SIZES))
+    prepare_parts(folder, NAME, VERSION, lambda: parts(given(source, NAME, OWNER_FILES), SIZES))
 
 
 def parts(source: Path, sizes: Sizes) -> list[Part]:
@@ -126,7 +122,7 @@ def _parts(
 
 
 def _eval_train_parts(volumes: Sequence[Volume], sizes: Sizes) -> Iterator[Part]:
-    evaluated = np.arange(sizes.eval_train) * sizes.train // sizes.eval_train
+    evaluated = evenly_spread(sizes.train, sizes.eval_train, "the training part")
     begin = 0
     for number, first in enumerate(range(0, len(volumes), sizes.per_eval_train_shard)):
         stretch = volumes[first : first + sizes.per_eval_train_shard]

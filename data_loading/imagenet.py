@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from timetrial.data_loading.batches import Selection, selections
+from timetrial.data_loading.batches import Selection, evenly_spread, selections
 from timetrial.data_loading.crop_window import NUMBERS as WINDOW_NUMBERS
 from timetrial.data_loading.crop_window import evaluation_windows, random_windows
 from timetrial.data_loading.example_numbers import example_numbers
 from timetrial.data_loading.imagenet_parts import Counts, parts
 from timetrial.data_loading.mixup import mixed, mixup_weight, one_hot
-from timetrial.data_loading.parts import prepare_parts
-from timetrial.data_loading.prepared import StoredArrays, is_complete, open_arrays
+from timetrial.data_loading.parts import given, prepare_parts
+from timetrial.data_loading.prepared import StoredArrays, open_arrays
 from timetrial.data_loading.rand_augment import NUMBERS as RAND_AUGMENT_NUMBERS
 from timetrial.data_loading.rand_augment import rounds
-from timetrial.engine.errors import DataError, UsageError
+from timetrial.engine.errors import UsageError
 from timetrial.engine.facts import Dataset, NumpyBatch, Order, Split
 
 if TYPE_CHECKING:
@@ -57,11 +57,8 @@ def prepare(folder: Path, source: Path | None = None, counts: Counts | None = No
 
     DataError where images are missing, too many or not whole.
     """
-    if is_complete(folder, NAME, VERSION):
-        return
-    if source is None:
-        raise DataError(f"{NAME} is not fetched: give the folder that holds {OWNER_FILES}")
-    prepare_parts(folder, NAME, VERSION, parts(source, counts or Counts()))
+    wanted = counts or Counts()
+    prepare_parts(folder, NAME, VERSION, lambda: parts(given(source, NAME, OWNER_FILES), wanted))
 
 
 class StoredImages:
@@ -129,7 +126,7 @@ def evaluation_batches(
     """One split in storage order, the middle of every image; a last batch is filled up with zeros of weight 0."""
     if split == "eval_train":
         images = StoredImages(open_arrays(folder, "training", NAME, VERSION), "train")
-        indices = np.arange(num_eval_train) * len(images) // num_eval_train
+        indices = evenly_spread(len(images), num_eval_train, "the training part")
     else:
         images = StoredImages(open_arrays(folder, "evaluation", NAME, VERSION), split)
         indices = np.arange(len(images))

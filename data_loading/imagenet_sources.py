@@ -1,14 +1,15 @@
 """ImageNet's images where their owners' files hold them.
 
-    ILSVRC2012_img_train.tar     a tar of one tar a class, nXXXXXXXX.tar; or train/nXXXXXXXX/*.JPEG
-    ILSVRC2012_img_val.tar       50,000 files, ILSVRC2012_val_NNNNNNNN.JPEG; or val/nXXXXXXXX/*.JPEG
+    ILSVRC2012_img_train.tar     a tar of one tar a class, WNID.tar; or train/WNID/*.JPEG
+    ILSVRC2012_img_val.tar       50,000 files, ILSVRC2012_val_NNNNNNNN.JPEG; or val/WNID/*.JPEG
     ILSVRC2012_devkit_t12.tar.gz their classes, in the order of N: data/ILSVRC2012_validation_ground_truth.txt has
-                                 ids, which data/meta.mat explains; not needed for val/nXXXXXXXX
-    imagenetv2-matched-frequency.tar.gz     folders 0 to 999, the class's place in the sorted nXXXXXXXX, with
+                                 ids, which data/meta.mat explains; not needed for val/WNID
+    imagenetv2-matched-frequency.tar.gz     folders 0 to 999, the class's place in the sorted WNIDs, with
                                             *.jpeg; or imagenetv2-matched-frequency-format-val/, unpacked
 
-An image is a stretch of a file, so those in a tar are read without unpacking it. Whatever is wrong with the files
-themselves is a DataError; whether they are all there, `imagenet.py` checks.
+A WNID is the letter n and eight digits. An image is a stretch of a file, so those in a tar are read without
+unpacking it. Whatever is wrong with the files themselves is a DataError; whether they are all there,
+`imagenet_parts.py` checks.
 """
 
 import io

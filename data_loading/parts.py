@@ -67,14 +67,18 @@ class ShardRecord(msgspec.Struct, frozen=True):
     arrays: dict[str, StoredArray]
 
 
-def prepare_parts(folder: Path, name: str, version: int, parts: Sequence[Part]) -> None:
+def prepare_parts(folder: Path, name: str, version: int, list_parts: Callable[[], Sequence[Part]]) -> None:
     """Make the dataset unless it is there, of this version and with files of the right sizes.
 
-    Whatever a part raises ends the conversion; the shards that are finished stay for the next attempt.
+    Its parts are listed only then. Whatever a part raises ends the conversion; the shards that are finished stay
+    for the next attempt.
     """
+    if is_complete(folder, name, version):
+        return
+    parts = list_parts()  # before anything is written: it may find that the source is wrong
     with locked(folder, name):
         if is_complete(folder, name, version):
-            return
+            return  # by another process meanwhile
         scratch = _scratch(folder, name, version, parts)
         _convert(scratch, name, parts)
         records = list(_records(scratch))
@@ -87,6 +91,13 @@ def prepare_parts(folder: Path, name: str, version: int, parts: Sequence[Part]) 
             }
             write_manifest(scratch / side, Manifest(version=version, arrays=arrays))
         move_into_place(folder, name)
+
+
+def given(source: Path | None, name: str, owner_files: str) -> Path:
+    """The folder of the owner's files. DataError, which says what it must hold, where none is given."""
+    if source is None:
+        raise DataError(f"{name} is not fetched: give the folder that holds {owner_files}")
+    return source
 
 
 def _scratch(folder: Path, name: str, version: int, parts: Sequence[Part]) -> Path:

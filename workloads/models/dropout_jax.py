@@ -11,8 +11,11 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, rate: float | Array, *, train: bool) -> Array:
-        """x: any shape. Needs the generator `dropout` when training; the identity otherwise."""
-        if not train:
+        """x: any shape. Needs the generator `dropout` when training; the identity otherwise.
+
+        A rate that is known to be 0 when tracing draws no random numbers.
+        """
+        if not train or (isinstance(rate, int | float) and rate == 0):
             return x
         keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - rate, x.shape)
         return jnp.where(keep, x / (1.0 - rate), 0.0)

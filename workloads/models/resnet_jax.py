@@ -38,7 +38,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
         x_NHWC, kernel = promote_dtype(x_NHWC, kernel)
         if self.size == 1:
-            # A matrix product, because XLA's gradient of a 1x1 convolution takes two to four times as long on a CPU.
+            # A matrix product, because XLA's gradient of a 1x1 convolution takes longer on a CPU.
             product: Array = x_NHWC[:, :: self.stride, :: self.stride] @ kernel[0, 0]
             return product
         padding = (self.size - 1) // 2
@@ -54,7 +54,7 @@ class Conv(nn.Module):
 def max_pool(x_NHWC: Array) -> Array:
     """3x3 of stride 2 with one pixel of padding; equal values share the gradient.
 
-    Made of slices, because XLA's gradient of a pooling window takes ten times as long on a CPU.
+    Made of slices, because XLA's gradient of a pooling window takes much longer on a CPU.
     """
     for axis in (1, 2):
         length = (x_NHWC.shape[axis] + 1) // 2

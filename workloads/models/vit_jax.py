@@ -199,8 +199,6 @@ class Program:
         dropout_rate: float | Array,
     ) -> tuple[Array, None]:
         """There is no batch norm in this model: its two arguments are ignored."""
-        if isinstance(dropout_rate, (int, float)) and dropout_rate == 0:
-            train = False  # known when tracing: no random numbers are drawn
         logits: Any = self.module.apply(
             {"params": params}, batch["inputs"], dropout_rate, train, rngs={"dropout": rng}
         )
