@@ -17,10 +17,10 @@ from timetrial.data_loading.checksum import sha256_of
 from timetrial.engine.errors import DataError
 from timetrial.engine.facts import Order
 
-NUM_HOURS = 40
+NUM_HOURS = 64
 # Of every hour: one flight from each airport, a fourth that never arrived.
 ORIGINS = ("EWR", "LGA", "JFK")
-TRAIN = NUM_HOURS * 8 // 10 * 3
+TRAIN = NUM_HOURS * 14 // 16 * 3
 SIZES = flights.Sizes(train=TRAIN, eval_train=5, validation=7, test=12)
 
 
@@ -148,9 +148,9 @@ def every_split(archive):
 
 def test_whole_hours_are_held_out(archive):
     training, evaluation = every_split(archive)
-    assert hours_of(evaluation["validation_inputs"]) == {0, 10, 20, 30}
-    assert hours_of(evaluation["test_inputs"]) == {5, 15, 25, 35}
-    assert hours_of(training["inputs"]) == {hour for hour in range(NUM_HOURS) if hour % 5}
+    assert hours_of(evaluation["validation_inputs"]) == {0, 16, 32, 48}
+    assert hours_of(evaluation["test_inputs"]) == {8, 24, 40, 56}
+    assert hours_of(training["inputs"]) == {hour for hour in range(NUM_HOURS) if hour % 8}
     np.testing.assert_array_equal(evaluation["eval_train_inputs"], training["inputs"])
 
 
@@ -158,7 +158,7 @@ def test_late_is_fifteen_minutes_and_flights_that_never_arrived_are_left_out(arc
     training, _ = every_split(archive)
     assert len(training["targets"]) == TRAIN
     assert dict(zip(distances(training["inputs"]), training["targets"], strict=True)) == {
-        3 * hour + i: float(i == 1) for hour in range(NUM_HOURS) if hour % 5 for i in range(3)
+        3 * hour + i: float(i == 1) for hour in range(NUM_HOURS) if hour % 8 for i in range(3)
     }
 
 
@@ -198,9 +198,9 @@ def test_ids_are_hashed_as_those_of_the_click_logs_are(archive):
         (2, "N1", 9),
         (8, "UAEWRIAH", 3),
         (9, "7", 18),
-        (17, "301", 3),
-        (18, "EWR301", 9),
-        (19, "4", 3),
+        (17, "301", 4),
+        (18, "EWR301", 12),
+        (19, "4", 4),
         (23, "270", 2),
         (24, "EWR270", 6),
         (25, "America/Chicago", 2),
@@ -230,9 +230,9 @@ def test_evaluated_flights_are_spread_evenly_and_counted_once(prepared):
         assert weights.tolist() == [1.0] * count + [0.0] * (-count % 4)
         taken = distances(inputs[:count])
         assert taken == sorted(set(taken))
-        whole = [n for n in range(3 * NUM_HOURS) if (n // 3 % 10 in (0, 5)) == (split != "eval_train")]
+        whole = [n for n in range(3 * NUM_HOURS) if (n // 3 % 16 in (0, 8)) == (split != "eval_train")]
         whole = [
-            n for n in whole if split == "eval_train" or n // 3 % 10 == (0 if split == "validation" else 5)
+            n for n in whole if split == "eval_train" or n // 3 % 16 == (0 if split == "validation" else 8)
         ]
         assert len(whole) == stored
         assert taken == [whole[i * stored // count] for i in range(count)]
@@ -243,7 +243,7 @@ def test_nothing_of_the_archive_stays_behind(prepared):
 
 
 def test_another_archive_than_expected_is_refused(tmp_path, archive):
-    with pytest.raises(DataError, match=rf"holds {TRAIN} flights of training hours, not 261854"):
+    with pytest.raises(DataError, match=rf"holds {TRAIN} flights of training hours, not 286529"):
         flights.split_arrays(archive, flights.Sizes())
     with pytest.raises(DataError, match="has 12 examples to choose 13 from"):
         flights.split_arrays(archive, flights.Sizes(train=TRAIN, eval_train=1, validation=1, test=13))
