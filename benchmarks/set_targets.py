@@ -17,7 +17,6 @@ import json
 import math
 import platform
 import statistics
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ import numpy as np
 import torch
 
 from timetrial.engine.facts import Order, Split, TorchProgram, WorkloadFacts
+from timetrial.engine.total import Total
 from timetrial.submissions.batches import BATCH_SIZES
 from timetrial.workloads import WORKLOADS
 
@@ -131,16 +131,15 @@ def optimizer_of(module: torch.nn.Module, configuration: Configuration) -> torch
 
 def evaluate(facts: WorkloadFacts, program: TorchProgram, module: Any, data: Path, split: Split) -> float:
     """The deciding metric on one split."""
-    sums: dict[str, float] = defaultdict(float)
+    total = Total()
     module.eval()
     with torch.no_grad():
         for arrays in facts.dataset.evaluation_batches(data, split, facts.eval_batch_size):
             batch = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
             logits = program.logits(module, batch, dropout_rate=0.0)
-            for name, value in program.score(batch, logits).items():
-                sums[name] += float(value)
+            total.add({name: value.numpy() for name, value in program.score(batch, logits).items()})
     module.train()
-    return facts.metrics(sums)[facts.metric.name]
+    return facts.metrics(total.statistics(), data)[facts.metric.name]
 
 
 def train(

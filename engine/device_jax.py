@@ -13,7 +13,7 @@ import numpy as np
 from timetrial.engine import checkpoint, workload_jax
 from timetrial.engine.algoperf_jax import get_batch_dim_sharding, get_replicate_sharding
 from timetrial.engine.errors import UsageError
-from timetrial.engine.facts import Framework, NumpyBatch, WorkloadFacts
+from timetrial.engine.facts import Batch, Framework, WorkloadFacts
 from timetrial.engine.quiet import wait_until_quiet
 
 _block_until_ready: Callable[[Any], Any] = jax.block_until_ready
@@ -75,13 +75,13 @@ class JaxDevice:
         """Totals so far: seconds of tracing, lowering, compiling and reading the cache; number of compilations."""
         return dict(self._report)
 
-    def place(self, batch: NumpyBatch) -> dict[str, jax.Array]:
+    def place(self, batch: Batch) -> dict[str, Any]:
         """The batch as global arrays, split over the devices."""
-        arrays = {
-            name: value if isinstance(value, np.ndarray) else jax.dlpack.from_dlpack(value)
-            for name, value in batch.items()
-        }
-        placed: dict[str, jax.Array] = jax.device_put(arrays, self._split)
+        arrays = jax.tree.map(
+            lambda value: value if isinstance(value, np.ndarray) else jax.dlpack.from_dlpack(value),
+            dict(batch),
+        )
+        placed: dict[str, Any] = jax.device_put(arrays, self._split)
         return placed
 
     def drain(self, *trees: Any) -> None:

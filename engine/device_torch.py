@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
+import torch.utils.dlpack
 from torch import nn
 
 from timetrial.engine import checkpoint, workload_torch
-from timetrial.engine.facts import Framework, NumpyBatch, WorkloadFacts
+from timetrial.engine.facts import Batch, Framework, WorkloadFacts
 from timetrial.engine.quiet import wait_until_quiet
 
 # Bound before any submission is imported, so that a patched module attribute changes nothing here.
@@ -75,18 +76,21 @@ class TorchDevice:
             "seconds": float(sec),
         }
 
-    def place(self, batch: NumpyBatch) -> dict[str, torch.Tensor]:
+    def place(self, batch: Batch) -> dict[str, Any]:
         """The batch as tensors on the device; class labels become int64, as torch's losses want them."""
-        placed = {}
-        for name, value in batch.items():
-            if isinstance(value, np.ndarray):
-                tensor = torch.from_numpy(value if value.flags.writeable else value.copy())
-            else:
-                tensor = torch.from_dlpack(value)
-            if tensor.dtype is torch.int32:
-                tensor = tensor.long()
-            placed[name] = tensor.to(self._device, non_blocking=True)
-        return placed
+        return {name: self._placed(value) for name, value in batch.items()}
+
+    def _placed(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            parts = [self._placed(part) for part in value]
+            return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        if isinstance(value, np.ndarray):
+            tensor = torch.from_numpy(value if value.flags.writeable else value.copy())
+        else:
+            tensor = torch.utils.dlpack.from_dlpack(value)
+        if tensor.dtype is torch.int32:
+            tensor = tensor.long()
+        return tensor.to(self._device, non_blocking=True)
 
     def drain(self, *trees: Any) -> None:
         """Return when nothing that this process launched is still running: streams, devices, threads."""

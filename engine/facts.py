@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,10 @@ Split = Literal["eval_train", "validation", "test"]
 # (1 = counts, 0 = padding). C-contiguous; images NHWC float32, class labels int32, tokens int32. Arrays of
 # NumPy or, where batches are made on a GPU, anything that DLPack can share.
 NumpyBatch = dict[str, np.ndarray]
+# The same, where a value may also be a (named) tuple of arrays: speech with its padding, a batch of graphs.
+Batch = Mapping[str, Any]
+# Of a split: sums over all its examples (float), and arrays of which every example has a row, in storage order.
+Statistics = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,19 @@ class TorchProgram(Protocol):
         """`summed` and `n_valid_examples` (scalars) and `per_example` (1-D)."""
 
     def score(self, batch: Mapping[str, Any], logits: Any) -> dict[str, Any]:
-        """Sufficient statistics of the metrics: scalars that add up over batches (float64 on the host)."""
+        """Sufficient statistics of the metrics.
+
+        Scalars add up over batches (float64 on the host). Arrays are joined along their first axis, which has
+        the rows of the batch, padding included, in every batch of one shape.
+        """
+
+
+@runtime_checkable
+class TorchDecoder(Protocol):
+    """A TorchProgram whose metrics need what no forward pass gives, such as translations."""
+
+    def decode(self, module: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """More statistics, as from `score`; the module is in evaluation mode."""
 
 
 class JaxProgram(Protocol):
@@ -110,12 +126,20 @@ class JaxProgram(Protocol):
         """Parameters and model state from the torch module's state dict, each weight mapped once."""
 
 
+@runtime_checkable
+class JaxDecoder(Protocol):
+    """A JaxProgram whose metrics need what no forward pass gives, such as translations."""
+
+    def decode(self, params: Any, model_state: Any | None, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """More statistics, as from `score`; traced by jit."""
+
+
 class EvaluationBatches(Protocol):
     """Every example of a split once, in storage order; the last batch padded to the size with weights 0."""
 
     def __call__(
         self, folder: Path, split: Split, batch_size: int, gpu: int | None = None
-    ) -> Iterable[NumpyBatch]: ...
+    ) -> Iterable[Batch]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +157,7 @@ class Dataset:
     owner_files: str | None  # what `source` must hold; None: nothing but the package will do
     prepare: Callable[[Path, Path | None], None]  # DataError
     disk_need: Callable[[Path | None], int]  # bytes that preparing writes at most, downloads included
-    training_batches: Callable[[Path, Order], Iterator[NumpyBatch]]  # endless
+    training_batches: Callable[[Path, Order], Iterator[Batch]]  # endless
     evaluation_batches: EvaluationBatches
 
 
@@ -170,7 +194,8 @@ class WorkloadFacts:
     default_dropout_rate: float = 0.0
     model: Any  # a frozen dataclass
     programs: Mapping[Framework, Callable[[Any], Any]]  # TorchProgram or JaxProgram of `model`
-    metrics: Callable[[Mapping[str, float]], dict[str, float]]  # summed statistics -> named metrics
+    # Named metrics of a split, given the folder of the prepared data, which holds the tokenizer where there is one.
+    metrics: Callable[[Statistics, Path], dict[str, float]]
 
     def __post_init__(self) -> None:
         in_seconds = (self.max_allowed_runtime_sec, self.eval_period_time_sec)

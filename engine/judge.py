@@ -26,6 +26,7 @@ from timetrial.engine.messages import (
     Verdict,
 )
 from timetrial.engine.seeds import random_key
+from timetrial.engine.total import Total
 from timetrial.engine.workload import PREFIX, splits_of
 
 
@@ -79,18 +80,18 @@ class Judge:
         return Verdict(metrics=metrics, diverged=None, read_ns=read - start, judge_ns=now_ns() - read)
 
     def _evaluate(self) -> dict[str, float]:
-        """Metrics of every split, from sufficient statistics added up in float64."""
+        """Metrics of every split."""
         result: dict[str, float] = {}
         for split in splits_of(self._facts):
-            sums: dict[str, float] = {}
+            total = Total()
             batches = self._facts.dataset.evaluation_batches(
                 self._data, split, self._facts.eval_batch_size, self._device.gpu
             )
             for batch in batches:
-                score = self._workload.score(self._params, self._model_state, self._device.place(batch))
-                for name, value in score.items():
-                    sums[name] = sums.get(name, 0.0) + value
-            result |= {f"{PREFIX[split]}/{name}": value for name, value in self._facts.metrics(sums).items()}
+                placed = self._device.place(batch)
+                total.add(self._workload.score(self._params, self._model_state, placed))
+            metrics = self._facts.metrics(total.statistics(), self._data)
+            result |= {f"{PREFIX[split]}/{name}": value for name, value in metrics.items()}
         return result
 
 

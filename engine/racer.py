@@ -17,7 +17,7 @@ from timetrial.engine import algoperf, checkpoint, submission
 from timetrial.engine.clock import now_ns
 from timetrial.engine.device import Device, open_device
 from timetrial.engine.errors import Error, SnapshotError, SubmissionError
-from timetrial.engine.facts import NumpyBatch, Order, WorkloadFacts
+from timetrial.engine.facts import Batch, Order, WorkloadFacts
 from timetrial.engine.fence import Fence
 from timetrial.engine.messages import (
     Failed,
@@ -40,7 +40,7 @@ from timetrial.engine.workload import ScalarLog
 class InputQueue(Iterator[dict[str, Any]]):
     """The endless training batches, on the device; knows how many were drawn and how long that blocked."""
 
-    def __init__(self, batches: Iterator[NumpyBatch], device: Device, drawn: int) -> None:
+    def __init__(self, batches: Iterator[Batch], device: Device, drawn: int) -> None:
         self._batches = batches
         self._place = device.place
         self.drawn = drawn

@@ -8,7 +8,7 @@ import numpy as np
 from flax import traverse_util
 
 from timetrial.engine.errors import SnapshotError
-from timetrial.engine.facts import JaxProgram, WorkloadFacts
+from timetrial.engine.facts import JaxDecoder, JaxProgram, WorkloadFacts
 from timetrial.engine.spec import ForwardPassMode, LossType, ShapeTuple
 from timetrial.engine.workload import FactsWorkload
 
@@ -74,14 +74,18 @@ class JaxWorkload(FactsWorkload):
     def is_output_params(self, param_key: str) -> bool:
         return param_key in self._program.output_parameters
 
-    def score(self, params: Any, model_state: Any | None, batch: Mapping[str, Any]) -> dict[str, float]:
+    def score(self, params: Any, model_state: Any | None, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The sufficient statistics of one evaluation batch."""
-        return {name: float(value) for name, value in self._score(params, model_state, dict(batch)).items()}
+        statistics = self._score(params, model_state, dict(batch))
+        return {name: np.asarray(value) for name, value in statistics.items()}
 
     def _score_batch(self, params: Any, model_state: Any | None, batch: Mapping[str, Any]) -> dict[str, Any]:
         no_key = np.zeros(2, np.uint32)  # nothing is drawn in an evaluation
         logits, _ = self.model_fn(params, batch, model_state, ForwardPassMode.EVAL, no_key, False)
-        return self._program.score(batch, logits)
+        statistics = self._program.score(batch, logits)
+        if isinstance(self._program, JaxDecoder):
+            statistics = statistics | self._program.decode(params, model_state, batch)
+        return statistics
 
 
 def named_tensors(params: Any, model_state: Any | None) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from timetrial.engine.errors import SnapshotError
-from timetrial.engine.facts import TorchProgram, WorkloadFacts
+from timetrial.engine.facts import TorchDecoder, TorchProgram, WorkloadFacts
 from timetrial.engine.spec import ForwardPassMode, LossType, ShapeTuple
 from timetrial.engine.workload import FactsWorkload
 
@@ -82,12 +82,14 @@ class TorchWorkload(FactsWorkload):
     def is_output_params(self, param_key: str) -> bool:
         return param_key in self._program.output_parameters
 
-    def score(self, params: nn.Module, model_state: None, batch: Mapping[str, Any]) -> dict[str, float]:
+    def score(self, params: nn.Module, model_state: None, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The sufficient statistics of one evaluation batch."""
         logits, _ = self.model_fn(params, batch, model_state, ForwardPassMode.EVAL, None, False)
         with torch.no_grad():
-            sums = self._program.score(batch, logits)
-        return {name: float(value) for name, value in sums.items()}
+            statistics = self._program.score(batch, logits)
+            if isinstance(self._program, TorchDecoder):
+                statistics = statistics | self._program.decode(unwrapped(params), batch)
+        return {name: value.cpu().numpy() for name, value in statistics.items()}
 
 
 def unwrapped(params: nn.Module) -> nn.Module:

@@ -202,6 +202,7 @@ def test_a_gzipped_tar_that_was_cut_off_is_refused(tmp_path, name):
         (devkit(truth=TRUTH[:11]), "validation images are ILSVRC2012_val_NNNNNNNN.JPEG, 1 to 11"),
         (devkit(truth=["n00000013"]), "is not ILSVRC2012's development kit"),
     ],
+    ids=["incomplete", "another id", "a label missing", "another kit"],
 )
 def test_a_kit_that_is_another_is_refused(tmp_path, kit, message):
     refused(tmp_path, message, kit=kit)

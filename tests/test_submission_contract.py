@@ -11,6 +11,7 @@ from timetrial.engine.facts import Order
 from timetrial.engine.search import as_hyperparameters, load_space, trial_points
 from timetrial.engine.seeds import StepKeys, random_key, streams
 from timetrial.engine.submission import load
+from timetrial.engine.total import Total
 from timetrial.engine.workload import ScalarLog
 from timetrial.submissions import SUBMISSIONS
 from timetrial.submissions.nadamw.self_tuning import HYPERPARAMETERS
@@ -80,11 +81,10 @@ class Race:
         )
 
     def accuracy(self):
-        sums = {}
+        total = Total()
         for batch in TOY.dataset.evaluation_batches(self.data, "validation", TOY.eval_batch_size):
-            for name, value in self.workload.score(self.params, self.state, self.place(batch)).items():
-                sums[name] = sums.get(name, 0.0) + value
-        return TOY.metrics(sums)["accuracy"]
+            total.add(self.workload.score(self.params, self.state, self.place(batch)))
+        return TOY.metrics(total.statistics(), self.data)["accuracy"]
 
 
 @functools.cache  # JAX compiles initialisation and scoring once

@@ -1,6 +1,5 @@
 """What every registered workload keeps: its page, its facts, its evaluation; and that the toy one trains."""
 
-from collections import defaultdict
 from pathlib import Path
 
 import jax
@@ -14,6 +13,7 @@ from workload_batches import random_batch
 
 from timetrial.data_loading.batches import padded_batches
 from timetrial.engine.facts import Order
+from timetrial.engine.total import Total
 from timetrial.submissions.batches import BATCH_SIZES
 from timetrial.workloads import SUITES, WORKLOADS
 from timetrial.workloads.metrics import accuracy_and_loss, perplexity_and_loss
@@ -21,6 +21,7 @@ from timetrial.workloads.metrics import accuracy_and_loss, perplexity_and_loss
 ROOT = Path(__file__).resolve().parents[1]
 TOY = WORKLOADS["toy"]
 SPLITS = ("eval_train", "validation", "test")
+NO_DATA = Path("no-folder")  # these metrics read no tokenizer
 
 
 def test_every_workload_is_named_once_and_in_one_suite():
@@ -76,13 +77,12 @@ def test_padding_changes_no_metric(name):
     per_token = arrays["targets"].dtype == np.int32 and arrays["targets"].ndim > 1
 
     def metrics(batch_size):
-        sums = defaultdict(float)
+        total = Total()
         for rows in padded_batches(arrays, batch_size, per_token=per_token):
             batch = {key: torch.from_numpy(array) for key, array in rows.items()}
             logits = program.logits(module, batch, dropout_rate=0.0)
-            for key, value in program.score(batch, logits).items():
-                sums[key] += float(value.detach())
-        return facts.metrics(sums)
+            total.add({key: value.detach().numpy() for key, value in program.score(batch, logits).items()})
+        return facts.metrics(total.statistics(), NO_DATA)
 
     exact = metrics(5)
     assert facts.metric.name in exact and "loss" in exact
@@ -91,14 +91,17 @@ def test_padding_changes_no_metric(name):
 
 
 def test_accuracy_and_loss():
-    assert accuracy_and_loss({"loss": 6.0, "correct": 3.0, "count": 4.0}) == {"accuracy": 0.75, "loss": 1.5}
+    assert accuracy_and_loss({"loss": 6.0, "correct": 3.0, "count": 4.0}, NO_DATA) == {
+        "accuracy": 0.75,
+        "loss": 1.5,
+    }
 
 
 def test_perplexity_and_loss():
-    assert perplexity_and_loss({"loss": 0.0, "count": 2.0}) == {"ppl": 1.0, "loss": 0.0}
-    assert perplexity_and_loss({"loss": 4 * np.log(5), "count": 4.0})["ppl"] == pytest.approx(5)
-    assert perplexity_and_loss({"loss": 1e6, "count": 1.0})["ppl"] == np.inf
-    assert np.isnan(perplexity_and_loss({"loss": np.nan, "count": 1.0})["ppl"])
+    assert perplexity_and_loss({"loss": 0.0, "count": 2.0}, NO_DATA) == {"ppl": 1.0, "loss": 0.0}
+    assert perplexity_and_loss({"loss": 4 * np.log(5), "count": 4.0}, NO_DATA)["ppl"] == pytest.approx(5)
+    assert perplexity_and_loss({"loss": 1e6, "count": 1.0}, NO_DATA)["ppl"] == np.inf
+    assert np.isnan(perplexity_and_loss({"loss": np.nan, "count": 1.0}, NO_DATA)["ppl"])
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +191,8 @@ def test_the_toy_workload_trains_to_its_target_in_jax(toy_folder):
 
 def assert_reached(folder, score):
     for split, target in (("validation", TOY.validation_target), ("test", TOY.test_target)):
-        sums = defaultdict(float)
+        total = Total()
         for batch in TOY.dataset.evaluation_batches(folder, split, TOY.eval_batch_size):
-            for key, value in score(batch).items():
-                sums[key] += float(value)
-        assert TOY.metric.reached(TOY.metrics(sums)["accuracy"], target), (split, TOY.metrics(sums))
+            total.add({key: np.asarray(value) for key, value in score(batch).items()})
+        metrics = TOY.metrics(total.statistics(), folder)
+        assert TOY.metric.reached(metrics["accuracy"], target), (split, metrics)
