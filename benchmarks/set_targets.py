@@ -10,7 +10,7 @@
    low miss them, as it should?
 3. The same for other algorithms and settings: what tuning is worth, and whether momentum SGD works.
 
-Torch on the CPU, no engine; results go to benchmarks/results/targets_WORKLOAD.json.
+Torch on the CPU, without a race; results go to benchmarks/results/targets_WORKLOAD.json.
 """
 
 import json
@@ -24,16 +24,19 @@ from time import process_time
 from typing import Any, Literal
 
 import click
-import numpy as np
 import torch
 
-from timetrial.engine.facts import Order, Split, TorchProgram, WorkloadFacts
+from timetrial.engine.device_torch import placed_batch
+from timetrial.engine.facts import Order, Split, WorkloadFacts
 from timetrial.engine.total import Total
+from timetrial.engine.workload_torch import TorchWorkload
 from timetrial.submissions.batches import BATCH_SIZES
+from timetrial.submissions.training_torch import backward
 from timetrial.workloads import WORKLOADS
 
 RESULTS = Path(__file__).parent / "results"
 TARGET_PERCENT = 70  # of step_hint
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,10 @@ OTHERS = {
         replace(ADAMW, learning_rate=0.003),
         NESTEROV,
     ),
+    "librispeech_conformer_pocket": (replace(ADAMW, learning_rate=0.003), NESTEROV),
+    "librispeech_deepspeech_pocket": (replace(ADAMW, learning_rate=0.003), NESTEROV),
+    "ogbg_pocket": (replace(ADAMW, learning_rate=0.003), NESTEROV),
+    "wmt_pocket": (replace(ADAMW, learning_rate=0.003), NESTEROV),
     "imagenet_vit_pocket": (
         replace(BASELINE, learning_rate=0.004, warmup_factor=0.05),
         replace(ADAMW, learning_rate=0.002, warmup_factor=0.05),
@@ -129,16 +136,11 @@ def optimizer_of(module: torch.nn.Module, configuration: Configuration) -> torch
     )
 
 
-def evaluate(facts: WorkloadFacts, program: TorchProgram, module: Any, data: Path, split: Split) -> float:
+def evaluate(workload: TorchWorkload, module: torch.nn.Module, data: Path, split: Split) -> float:
     """The deciding metric on one split."""
-    total = Total()
-    module.eval()
-    with torch.no_grad():
-        for arrays in facts.dataset.evaluation_batches(data, split, facts.eval_batch_size):
-            batch = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
-            logits = program.logits(module, batch, dropout_rate=0.0)
-            total.add({name: value.numpy() for name, value in program.score(batch, logits).items()})
-    module.train()
+    facts, total = workload.facts, Total()
+    for batch in facts.dataset.evaluation_batches(data, split, facts.eval_batch_size):
+        total.add(workload.score(module, None, placed_batch(batch, CPU)))
     return facts.metrics(total.statistics(), data)[facts.metric.name]
 
 
@@ -146,9 +148,8 @@ def train(
     facts: WorkloadFacts, configuration: Configuration, num_steps: int, seed: int, data: Path
 ) -> Iterator[Evaluation]:
     """Train once; evaluations from half of the steps on, every evaluation period and at the end."""
-    program: TorchProgram = facts.programs["torch"](facts.model)
-    torch.manual_seed(seed)
-    module = program.module().train()
+    workload = TorchWorkload(facts, device=CPU)
+    module, _ = workload.init_model_fn([seed])
     optimizer = optimizer_of(module, configuration)
     order = Order(batch_size=facts.batch_size(BATCH_SIZES[facts.base]), seed=seed)
     period = facts.eval_period_steps or num_steps
@@ -157,18 +158,12 @@ def train(
         factor = learning_rate_factor(step, num_steps, configuration)
         for group in optimizer.param_groups:
             group["lr"] = configuration.learning_rate * factor
-        batch = {key: torch.from_numpy(array) for key, array in arrays.items()}
-        logits = program.logits(module, batch, dropout_rate=configuration.dropout_rate)
-        loss = program.loss(batch["targets"], logits, None, configuration.label_smoothing)
-        (loss["summed"] / loss["n_valid_examples"]).backward()
+        backward(workload, module, placed_batch(arrays, CPU), None, configuration)
         optimizer.step()
-        optimizer.zero_grad()
         done = step + 1
         if done == num_steps or (done % period == 0 and 2 * done >= num_steps):
             seconds += process_time() - started
-            validation, test = (
-                evaluate(facts, program, module, data, split) for split in ("validation", "test")
-            )
+            validation, test = (evaluate(workload, module, data, split) for split in ("validation", "test"))
             yield Evaluation(step=done, seconds=seconds, validation=validation, test=test)
             started = process_time()
 

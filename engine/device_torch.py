@@ -78,19 +78,7 @@ class TorchDevice:
 
     def place(self, batch: Batch) -> dict[str, Any]:
         """The batch as tensors on the device; class labels become int64, as torch's losses want them."""
-        return {name: self._placed(value) for name, value in batch.items()}
-
-    def _placed(self, value: Any) -> Any:
-        if isinstance(value, tuple):
-            parts = [self._placed(part) for part in value]
-            return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-        if isinstance(value, np.ndarray):
-            tensor = torch.from_numpy(value if value.flags.writeable else value.copy())
-        else:
-            tensor = torch.utils.dlpack.from_dlpack(value)
-        if tensor.dtype is torch.int32:
-            tensor = tensor.long()
-        return tensor.to(self._device, non_blocking=True)
+        return placed_batch(batch, self._device)
 
     def drain(self, *trees: Any) -> None:
         """Return when nothing that this process launched is still running: streams, devices, threads."""
@@ -162,3 +150,22 @@ class TorchDevice:
         """Leave the ranks' process group."""
         if self.ranks > 1:
             torch.distributed.destroy_process_group()
+
+
+def placed_batch(batch: Batch, device: torch.device) -> dict[str, Any]:
+    """The batch as tensors on the device; class labels become int64, as torch's losses want them."""
+    return {name: _placed(value, device) for name, value in batch.items()}
+
+
+def _placed(value: Any, device: torch.device) -> Any:
+    """A value of a batch, an array or a (named) tuple of arrays, as tensors."""
+    if isinstance(value, tuple):
+        parts = [_placed(part, device) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, np.ndarray):
+        tensor = torch.from_numpy(value if value.flags.writeable else value.copy())
+    else:
+        tensor = torch.utils.dlpack.from_dlpack(value)
+    if tensor.dtype is torch.int32:
+        tensor = tensor.long()
+    return tensor.to(device, non_blocking=True)

@@ -15,6 +15,7 @@ from small_models import affordable, small
 from workload_batches import random_batch
 
 from timetrial.engine.algoperf_jax import get_replicate_sharding
+from timetrial.engine.device_torch import placed_batch
 from timetrial.engine.workload_jax import JaxWorkload
 from timetrial.submissions.training_jax import make_train_step
 from timetrial.workloads import SUITES, WORKLOADS
@@ -30,9 +31,7 @@ def slow(chosen):
 
 def torch_case(name, model):
     program = WORKLOADS[name].programs["torch"](model)
-    batch = {key: torch.from_numpy(array) for key, array in random_batch(model, BATCH_SIZE).items()}
-    if batch["targets"].dtype is torch.int32:
-        batch["targets"] = batch["targets"].long()  # as `TorchDevice.place` does
+    batch = placed_batch(random_batch(model, BATCH_SIZE), torch.device("cpu"))
 
     def loss(module):
         logits = program.logits(module, batch, dropout_rate=0.0)

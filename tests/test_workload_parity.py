@@ -15,11 +15,13 @@ import torch
 from small_models import affordable, small
 from workload_batches import random_batch
 
+from timetrial.engine.device_torch import placed_batch
 from timetrial.workloads import SUITES, WORKLOADS
 
 BATCH_SIZE = 4
 LEARNING_RATE = 0.1
 SMOOTHING = 0.1
+CPU = torch.device("cpu")
 RNG = np.array([0, 7], np.uint32)
 QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA compiles for
 # Of the largest entry of what is compared. float64 leaves no room for another formula; float32 only for the
@@ -56,6 +58,16 @@ def initialised(name):
     return jax.jit(facts.programs["jax"](facts.model).init, compiler_options=QUICKLY)(RNG)
 
 
+def tensors(tree):
+    return jax.tree.map(torch.from_numpy, tree)
+
+
+def assert_all_close(got, wanted, dtype, what):
+    """Every array of two trees, such as logits with their padding."""
+    for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        assert_close(ours, theirs, dtype, what)
+
+
 def assert_close(got, wanted, dtype, what, scale=None):
     wanted = np.asarray(wanted, np.float64)
     scale = np.abs(wanted).max() if scale is None else scale
@@ -82,11 +94,16 @@ class Side:
                 elif name.endswith("running_mean"):
                     buffer.normal_()
         batch = random_batch(facts.model, BATCH_SIZE)
-        self.batch = {k: v.astype(dtype) if v.dtype == np.float32 else v for k, v in batch.items()}
-        targets = batch["targets"]
-        per_token = targets.dtype == np.int32 and targets.ndim > 1
-        self.mask = np.ones(targets.shape if per_token else len(targets), dtype)
-        self.mask[-1] = 0
+        batch = jax.tree.map(lambda v: v.astype(dtype) if v.dtype == np.float32 else v, batch)
+        self.mask = batch.pop("weights", None)
+        if self.mask is None:
+            targets = jax.tree.leaves(batch["targets"])[0]
+            per_token = (
+                targets.dtype == np.int32 and isinstance(batch["targets"], np.ndarray) and targets.ndim > 1
+            )
+            self.mask = np.ones(targets.shape if per_token else len(targets), dtype)
+            self.mask[-1] = 0
+        self.batch = batch
 
     def jax_tree(self, module):
         """(parameters, model state) of a torch module, in JAX's naming."""
@@ -97,8 +114,7 @@ class Side:
         return self.from_torch(state | {name: p.grad for name, p in module.named_parameters()})[0]
 
     def torch_logits(self, module):
-        batch = {key: torch.from_numpy(array) for key, array in self.batch.items()}
-        return self.torch_program.logits(module, batch, dropout_rate=0.0)
+        return self.torch_program.logits(module, placed_batch(self.batch, CPU), dropout_rate=0.0)
 
     def jax_logits(self, params, state, train):
         return self.jax_program.logits(
@@ -122,9 +138,10 @@ def compare(side):
     dtype = side.dtype
     params, state = side.jax_tree(side.module)
 
-    evaluated = side.torch_logits(copy.deepcopy(side.module).eval()).detach()
+    with torch.no_grad():
+        evaluated = side.torch_logits(copy.deepcopy(side.module).eval())
     batch = side.batch | {"weights": side.mask}
-    scores = side.torch_program.score({k: torch.from_numpy(v) for k, v in batch.items()}, evaluated)
+    scores = side.torch_program.score(placed_batch(batch, CPU), evaluated)
 
     @partial(jax.jit, compiler_options=QUICKLY)
     def evaluate(params, state):
@@ -132,21 +149,21 @@ def compare(side):
         return logits, side.jax_program.score(jax.tree.map(jnp.asarray, batch), logits)
 
     jax_logits, jax_scores = evaluate(params, state)
-    assert_close(jax_logits, evaluated, dtype, "evaluation")
+    assert_all_close(jax_logits, evaluated, dtype, "evaluation")
     assert scores.keys() == jax_scores.keys()
     for name, value in scores.items():
         assert_close(jax_scores[name], value, dtype, f"score {name}")
 
     module = copy.deepcopy(side.module).train()
     logits = side.torch_logits(module)
-    losses = side.losses(side.torch_program, logits, torch.from_numpy)
+    losses = side.losses(side.torch_program, logits, tensors)
     (losses[3]["summed"] / losses[3]["n_valid_examples"]).backward()
 
     @partial(jax.jit, compiler_options=QUICKLY)
     def step(params, state):
         def mean_loss(params):
             logits, new_state = side.jax_logits(params, state, True)
-            losses = side.losses(side.jax_program, logits, jnp.asarray)
+            losses = side.losses(side.jax_program, logits, partial(jax.tree.map, jnp.asarray))
             return losses[3]["summed"] / losses[3]["n_valid_examples"], (logits, new_state, losses)
 
         gradients, rest = jax.grad(mean_loss, has_aux=True)(params)
@@ -154,8 +171,10 @@ def compare(side):
         return gradients, updated, *rest
 
     gradients, updated, jax_logits, new_state, jax_losses = step(params, state)
-    assert jax_logits.dtype == dtype and jax_logits.shape == logits.shape
-    assert_close(jax_logits, logits.detach(), dtype, "training logits")
+    logits = jax.tree.map(torch.Tensor.detach, logits)
+    for ours, theirs in zip(jax.tree.leaves(jax_logits), jax.tree.leaves(logits), strict=True):
+        assert ours.dtype == dtype and ours.shape == theirs.shape
+    assert_all_close(jax_logits, logits, dtype, "training logits")
     for ours, theirs in zip(jax_losses, losses, strict=True):
         for key in ("summed", "n_valid_examples", "per_example"):
             assert_close(ours[key], theirs[key].detach(), dtype, key)

@@ -3,12 +3,18 @@
 from functools import singledispatch
 
 import numpy as np
+from graph_maker import made_graphs
 
+from timetrial.data_loading.graph_batches import Averages, Budget, collated
+from timetrial.workloads.models.conformer import Conformer
 from timetrial.workloads.models.decoder_lm import DecoderLM
+from timetrial.workloads.models.deepspeech import DeepSpeech
 from timetrial.workloads.models.dlrm import DLRM, DLRMResNet
+from timetrial.workloads.models.graph_network import GraphNetwork
 from timetrial.workloads.models.mlp import MLP
 from timetrial.workloads.models.perceptron import Perceptron
 from timetrial.workloads.models.resnet import ResNet
+from timetrial.workloads.models.transformer import Transformer
 from timetrial.workloads.models.unet import UNet
 from timetrial.workloads.models.vit import ViT
 
@@ -83,3 +89,53 @@ def _(model: Perceptron, batch_size, seed=0):
         "inputs": rng.normal(size=(batch_size, 28, 28, 1)).astype(np.float32),
         "targets": rng.integers(model.num_classes, size=batch_size).astype(np.int32),
     }
+
+
+@random_batch.register
+def _(model: Conformer, batch_size, seed=0):
+    return random_speech(model, batch_size, 99, seed)
+
+
+@random_batch.register
+def _(model: DeepSpeech, batch_size, seed=0):
+    return random_speech(model, batch_size, 27, seed)  # Dynamo unrolls what is left of the frames
+
+
+def random_speech(model, batch_size, num_hops, seed):
+    """Utterances of at most one frame more than `num_hops`; the later rows are shorter."""
+    rng, labels = np.random.default_rng(seed), 3
+    samples = model.features.frame_length + num_hops * model.features.hop
+    lengths, label_lengths = (
+        np.linspace(samples, samples // 2, batch_size),
+        np.linspace(labels, 1, batch_size),
+    )
+    padding, label_padding = (
+        (np.arange(places) >= ends[:, None]).astype(np.float32)
+        for places, ends in ((samples, lengths), (labels, label_lengths))
+    )
+    audio = (rng.normal(0, 3000, padding.shape) * (1 - padding)).astype(np.float32)
+    tokens = rng.integers(1, model.vocabulary, label_padding.shape) * (label_padding == 0)
+    return {"inputs": (audio, padding), "targets": (tokens.astype(np.int32), label_padding)}
+
+
+@random_batch.register
+def _(model: GraphNetwork, batch_size, seed=0):
+    sizes = {
+        "tasks": model.num_tasks,
+        "node_features": model.node_features,
+        "edge_features": model.edge_features,
+    }
+    graphs = made_graphs(batch_size, seed, **sizes)
+    return collated(graphs, np.arange(batch_size), Budget.of(batch_size, Averages(nodes=12, edges=24)))
+
+
+@random_batch.register
+def _(model: Transformer, batch_size, seed=0):
+    """Rows of two sentences on either side."""
+    rng, batch, place = np.random.default_rng(seed), {}, np.arange(model.max_length)
+    for name in ("inputs", "targets"):
+        cut = rng.integers(1, model.max_length, (batch_size, 1))
+        batch[name] = rng.integers(1, model.num_tokens, (batch_size, model.max_length)).astype(np.int32)
+        batch[f"{name}_position"] = np.where(place < cut, place, place - cut).astype(np.int32)
+        batch[f"{name}_segmentation"] = (1 + (place >= cut)).astype(np.int32)
+    return batch
