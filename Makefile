@@ -3,10 +3,12 @@
 #
 # On a machine with NVIDIA GPUs: make demo CONSTRAINTS=constraints/gpu.txt
 # A copy of this environment without the rest: make .venv/ready
+# Tests run in two processes of up to 8 GB: make test WORKERS=1 on a small machine, more on a large one
 
 comma := ,
 PYTHON ?= python3
 CONSTRAINTS ?= constraints/cpu.txt
+WORKERS ?= 2
 BIN := .venv/bin
 PACKAGES := data_loading engine kernels scoring submissions workloads
 SUBMISSIONS := nadamw nesterov
@@ -24,7 +26,7 @@ demo: .venv/ready
 	$(BIN)/timetrial score demo --html report.html
 
 test: .venv/ready-to-develop check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: .venv/ready-to-develop types
 	$(BIN)/ruff format --check .
@@ -35,7 +37,7 @@ types: .venv/ready-to-develop
 	$(BIN)/mypy $(PACKAGES:%=-p timetrial.%)
 
 slow: .venv/ready-to-develop
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow
 
 bench: .venv/ready-to-develop
 	$(BIN)/python -m pytest benchmarks --benchmark-only

@@ -25,6 +25,9 @@ from typing import Any
 import click
 import numpy as np
 
+from timetrial.data_loading import librispeech, ogbg
+from timetrial.data_loading.graph_batches import Budget, collated
+from timetrial.data_loading.graphs import UNKNOWN, PackedGraphs, with_both_directions
 from timetrial.engine import provenance
 from timetrial.engine.clock import utc_timestamp
 from timetrial.engine.records import write_json_atomic
@@ -44,6 +47,11 @@ CASES: tuple[Case, ...] = (
     ("fastmri", 2),
     ("criteo1tb", 4096),
     ("mnist", 16),
+    ("ogbg", 32),
+    ("ogbg", 128),
+    ("wmt", 1),
+    ("librispeech_conformer", 1),
+    ("librispeech_deepspeech", 1),
 )
 MODES = ("torch", "torch compiled", "jax")
 # The reference's examples per second of processor time; "torch" is eager.
@@ -55,6 +63,13 @@ REFERENCE: dict[tuple[Case, str], float] = {
     (("fastmri", 2), "torch"): 0.40,
     (("criteo1tb", 4096), "torch"): 1_237,
     (("mnist", 16), "torch"): 4_380,
+    (("ogbg", 32), "torch"): 68.7,
+    (("ogbg", 32), "jax"): 48.7,
+    (("ogbg", 128), "torch"): 72.5,
+    (("ogbg", 128), "jax"): 48.4,
+    (("wmt", 1), "torch"): 0.191,
+    (("librispeech_conformer", 1), "torch"): 0.189,
+    (("librispeech_deepspeech", 1), "torch"): 0.143,
 }
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -86,12 +101,51 @@ def digits(generator: np.random.Generator, size: int) -> dict[str, np.ndarray]:
     return {"inputs": pixels, "targets": generator.integers(10, size=size).astype(np.int32)}
 
 
-BATCHES: dict[str, Callable[[np.random.Generator, int], dict[str, np.ndarray]]] = {
+def utterances(generator: np.random.Generator, size: int) -> dict[str, Any]:
+    """20 s of noise and 80 tokens each, nothing padded but the labels."""
+    audio = generator.normal(0, 3000, (size, librispeech.MAX_SAMPLES)).astype(np.float32)
+    place = np.arange(librispeech.MAX_LABELS)
+    tokens = generator.integers(1, librispeech.NUM_TOKENS, (size, len(place))) * (place < 80)
+    padding = np.broadcast_to(place >= 80, tokens.shape).astype(np.float32)
+    return {"inputs": (audio, np.zeros_like(audio)), "targets": (tokens.astype(np.int32), padding)}
+
+
+def molecules(generator: np.random.Generator, size: int) -> dict[str, Any]:
+    """Rings of 26 atoms with two bonds more: the averages of ogbg-molpcba, 56 directed edges."""
+    nodes, bonds, tasks = 26, 28, 128
+    atoms = np.arange(nodes)
+    graphs = PackedGraphs(
+        n_node=np.full(size, nodes, np.int32),
+        n_edge=np.full(size, bonds, np.int32),
+        nodes=generator.integers(10, size=(size * nodes, 9)).astype(np.uint8),
+        edges=generator.integers(4, size=(size * bonds, 3)).astype(np.uint8),
+        senders=np.tile(np.append(atoms, [0, 13]), size).astype(np.uint16),
+        receivers=np.tile(np.append((atoms + 1) % nodes, [6, 20]), size).astype(np.uint16),
+        labels=generator.integers(UNKNOWN, 2, (size, tasks)).astype(np.int8),
+    )
+    return dict(collated(with_both_directions(graphs), np.arange(size), Budget.of(size, ogbg.AVERAGES)))
+
+
+def sentences(generator: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    """Rows of 256 tokens on either side, each one long sentence."""
+    tokens = generator.integers(3, 32_000, (2, size, 256)).astype(np.int32)
+    place = np.broadcast_to(np.arange(256, dtype=np.int32), (size, 256))
+    batch = {"inputs": tokens[0], "targets": tokens[1], "weights": np.ones((size, 256), np.float32)}
+    for side in ("inputs", "targets"):
+        batch |= {f"{side}_position": place.copy(), f"{side}_segmentation": np.ones_like(place)}
+    return batch
+
+
+BATCHES: dict[str, Callable[[np.random.Generator, int], dict[str, Any]]] = {
     "imagenet_resnet": images,
     "imagenet_vit": images,
     "fastmri": slices,
     "criteo1tb": clicks,
     "mnist": digits,
+    "ogbg": molecules,
+    "wmt": sentences,
+    "librispeech_conformer": utterances,
+    "librispeech_deepspeech": utterances,
 }
 
 

@@ -65,6 +65,8 @@ class JaxWorkload(FactsWorkload):
         return self._program.loss(label_batch, logits_batch, mask_batch, label_smoothing)
 
     def output_activation_fn(self, logits_batch: Any) -> Any:
+        if self.loss_type is LossType.CTC_LOSS:
+            logits_batch, _ = logits_batch  # beside them is which frames are padding
         if self.loss_type in (LossType.SOFTMAX_CROSS_ENTROPY, LossType.CTC_LOSS):
             return jax.nn.softmax(logits_batch, axis=-1)
         if self.loss_type is LossType.SIGMOID_CROSS_ENTROPY:

@@ -73,6 +73,8 @@ class TorchWorkload(FactsWorkload):
         return self._program.loss(label_batch, logits_batch, mask_batch, label_smoothing)
 
     def output_activation_fn(self, logits_batch: Any) -> Any:
+        if self.loss_type is LossType.CTC_LOSS:
+            logits_batch, _ = logits_batch  # beside them is which frames are padding
         if self.loss_type in (LossType.SOFTMAX_CROSS_ENTROPY, LossType.CTC_LOSS):
             return torch.softmax(logits_batch, dim=-1)
         if self.loss_type is LossType.SIGMOID_CROSS_ENTROPY:

@@ -1,5 +1,6 @@
 """What several test files need: the toy workload's data, plans of trials, and small submissions to race."""
 
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +22,15 @@ from timetrial.workloads import WORKLOADS
 # A machine that does something else too is slow, not wrong.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_functions() -> Iterator[None]:
+    """What JAX compiled for one file is of no use to the next, and all of it together takes gigabytes."""
+    yield
+    if (jax := sys.modules.get("jax")) is not None:
+        jax.clear_caches()
+
 
 SUBMISSION = {
     "torch": """

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from timetrial.workloads.metrics_text import word_error_rate, words_of_printed_tensor
+from timetrial.workloads.metrics_text import character_error_rate, word_error_rate, words_of_printed_tensor
 
 DATA = Path("prepared")
 PIECES = {2: "", 3: " ", 4: "A", 5: "B", 6: "'", 7: " A"}  # 2 is the end of a text
@@ -98,3 +98,8 @@ def test_printed_tensors_have_two_more_words(hypothesis, reference, errors, word
 
 def test_what_is_printed_is_tensorflows():
     assert words_of_printed_tensor("A B'S") == ['tf.Tensor(b"A', "B'S\",", "shape=(),", "dtype=string)"]
+
+
+def test_characters_are_counted_with_their_spaces():
+    counted = character_error_rate(statistics([[4, 3, 5, 2]], [[4, 5, 5, 2]]), DATA, tokenizer=tokenizer)
+    assert counted == {"cer": 1 / 3, "ctc_loss": 1.5}  # "A B" for "ABB"

@@ -10,7 +10,7 @@ loss    binary cross-entropy, mean over known labels; a label smoothing a moves 
 metric  mean over the targets of the average precision of their known labels, higher is better
 target  mean average precisions below, by benchmarks/set_targets.py: what the self-tuning NAdamW baseline reaches after
         70 % of step_hint, median of five seeds (benchmarks/results/targets_ogbg_pocket.json)
-budget  2,400 steps of the baseline at batch 64 (ogbg's 512 / 8), evaluated every 100; step_hint 2,000
+budget  2,160 steps of the baseline at batch 64 (ogbg's 512 / 8), evaluated every 90; step_hint 1,800
 cost    55 to 70 s of one CPU core to the target, 42 ms a step; 29 MB of arrays, 1.1 MB download
 source  AlgoPerf's ogbg (arXiv 2306.07179): the same network, narrower and with three rounds, sums, masked labels and
         batches of static size
@@ -41,10 +41,10 @@ OGBG_POCKET = WorkloadFacts(
     num_validation_examples=molecules.SIZES.validation,
     num_test_examples=molecules.SIZES.test,
     eval_batch_size=512,
-    step_hint=2000,
+    step_hint=1800,
     batch_ratio=Fraction(1, 8),
-    budget_steps=2400,
-    eval_period_steps=100,
+    budget_steps=2160,
+    eval_period_steps=90,
     default_dropout_rate=0.1,
     model=GraphNetwork(num_tasks=molecules.NUM_TASKS, latent=64, hidden=(64,), rounds=3),
     programs={"torch": torch_program, "jax": jax_program},
