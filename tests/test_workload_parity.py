@@ -205,7 +205,7 @@ def test_both_frameworks_compute_the_same_in_float64(name, size):
         compare(Side(sized(name, size), "float64"))
 
 
-@pytest.mark.parametrize(("name", "size"), cases(SUITES["variants"]))
+@pytest.mark.parametrize(("name", "size"), cases(SUITES["variants"] + SUITES["algoperf"]))
 def test_both_frameworks_compute_the_same_in_float32(name, size):
     compare(Side(sized(name, size), "float32"))
 
