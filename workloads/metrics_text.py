@@ -17,7 +17,7 @@ BLANK = 0
 class Tokenizer(Protocol):
     """What turns the tokens of each row into its text; tokens without text, such as the end's, leave nothing."""
 
-    def decode(self, rows: list[list[int]]) -> list[str]: ...
+    def decode(self, rows: list[list[int]], /) -> list[str]: ...
 
 
 def words_of(text: str) -> list[str]:

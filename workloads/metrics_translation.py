@@ -2,20 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from timetrial.engine.facts import Statistics
 from timetrial.workloads.metrics import accuracy_and_loss
+from timetrial.workloads.metrics_text import Tokenizer
 from timetrial.workloads.models.transformer import END_OF_SENTENCE
-
-
-class Tokenizer(Protocol):
-    """What makes text of tokens."""
-
-    def decode(self, rows: list[list[int]], /) -> list[str]:
-        """One text a row."""
 
 
 def bleu(statistics: Statistics, data: Path, *, tokenizer: Callable[[Path], Tokenizer]) -> dict[str, float]:
