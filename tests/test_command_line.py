@@ -14,6 +14,7 @@ import click
 import pytest
 from conftest import SUBMISSION
 
+from timetrial.engine.calibration import Pace, PaceCache
 from timetrial.engine.cli import timetrial
 from timetrial.engine.records import read_ledger, read_trial
 
@@ -186,7 +187,8 @@ def test_a_submission_written_for_algoperf_races_unmodified(name: str, tmp_path:
                 assert ruleset == "self" and records[0].status == "crashed", records[0].reason
 
 
-def test_a_killed_referee_takes_its_children_along_and_its_race_goes_on(tmp_path: Path, home: Path) -> None:
+def test_a_killed_referee_takes_its_children_along_and_its_race_goes_on(tmp_path: Path) -> None:
+    home = tmp_path / "home"
     # Until somebody lets it go on, it stays in the step after an evaluation: the account open then is known.
     slow = (
         SUBMISSION["torch"]
@@ -235,6 +237,11 @@ def test_a_killed_referee_takes_its_children_along_and_its_race_goes_on(tmp_path
         ],
         home,
     )
+    # An evaluation every few steps, however slow the machine was when it calibrated: the first one is far from the
+    # target and from the end.
+    paces = PaceCache(home / "calibration.json")
+    for key in json.loads((home / "calibration.json").read_text()):
+        paces.put(key, Pace(first_step_sec=60.0, step_sec=0.004))
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as referee:
         assert referee.stdout is not None
         for line in referee.stdout:
