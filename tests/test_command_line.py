@@ -241,7 +241,7 @@ def test_a_killed_referee_takes_its_children_along_and_its_race_goes_on(tmp_path
     # target and from the end.
     paces = PaceCache(home / "calibration.json")
     for key in json.loads((home / "calibration.json").read_text()):
-        paces.put(key, Pace(first_step_sec=60.0, step_sec=0.004))
+        paces.put(key, Pace(first_step_sec=60.0, step_sec=0.004, setup_sec=1.0, evaluation_sec=0.1))
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as referee:
         assert referee.stdout is not None
         for line in referee.stdout:

@@ -124,8 +124,9 @@ def _race(plans: list[Any], data: Path, *, in_process: bool, resume: bool) -> li
     from timetrial.engine.cli import fetch
     from timetrial.engine.cli.watch import Watch
     from timetrial.engine.crew import LocalCrew, ProcessCrew
+    from timetrial.engine.forecast import Forecast
     from timetrial.engine.referee import Patience
-    from timetrial.engine.study import Entry, race
+    from timetrial.engine.study import Entry, race, state_of
     from timetrial.workloads import WORKLOADS
 
     for facts in {plan.facts.name: plan.facts for plan in plans}.values():
@@ -133,8 +134,14 @@ def _race(plans: list[Any], data: Path, *, in_process: bool, resume: bool) -> li
     watch = Watch()
     patience = Patience()
     with LocalCrew(WORKLOADS) if in_process else ProcessCrew() as crew:
-        plans = [_with_budget(plan, crew, patience, watch) for plan in plans]
-        with watch.racing(plans):
+        paces = {
+            plan.facts.name: _pace(plan, crew, patience, watch)
+            for plan in {plan.facts.name: plan for plan in plans}.values()
+            if plan.facts.budget_steps is not None
+        }
+        plans = [_with_budget(plan, paces.get(plan.facts.name)) for plan in plans]
+        to_race = [plan for plan in plans if not (resume and state_of(plan) == "finished")]
+        with watch.racing(to_race, Forecast(to_race, paces)):
             entry = Entry(engine_folder=Path(__file__).parents[1], resume=resume)
             records = race(plans, crew, watch, patience, entry)
     watch.finish(records)
@@ -226,13 +233,12 @@ def _points(file: Path, ruleset: str, studies: int, trials: int, search: Any, se
     ]
 
 
-def _with_budget(plan: Any, crew: Any, patience: Any, watch: Any) -> Any:
-    """The plan with its time limits in seconds of this machine."""
+def _with_budget(plan: Any, pace: Any) -> Any:
+    """The plan with its time limits in seconds of this machine, whose pace a pocket workload comes with."""
     facts = plan.facts
-    if facts.budget_steps is None or facts.eval_period_steps is None:
+    if pace is None:
         factor = SELF_TUNING_FACTOR if plan.ruleset == "self" else 1.0
         return replace(plan, budget_sec=plan.budget_sec * factor)
-    pace = _pace(plan, crew, patience, watch)
     return replace(
         plan,
         budget_sec=pace.budget_sec(facts.budget_steps),

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from timetrial.engine.clock import seconds
+from timetrial.engine.forecast import Forecast, in_words
 from timetrial.engine.ledger import Account
 from timetrial.engine.outcome import Status
 from timetrial.engine.records import TrialRecord
@@ -25,7 +26,8 @@ _COLOUR = {Status.TARGET: "green", Status.BUDGET: "yellow", Status.COMPLETED: "y
 
 
 class Watch:
-    """The observer of a race: a bar of submission time per trial; without a terminal, a line per evaluation."""
+    """The observer of a race: a bar of submission time per trial and one of wall time for all; without a terminal, a
+    line per evaluation."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
@@ -40,20 +42,33 @@ class Watch:
             disable=not self._console.is_terminal,
         )
         self._of: dict[str, TaskID] = {}
+        self._forecast: Forecast | None = None
+        self._race = TaskID(0)  # the bar of all trials together
 
     def say(self, line: str) -> None:
         """One line for something that takes a while."""
         self._console.print(f"[dim]{line}[/dim]")
 
     @contextlib.contextmanager
-    def racing(self, plans: Sequence[TrialPlan]) -> Iterator[None]:
-        """Show bars while the block runs; first, the most that it can take."""
-        budget = sum(plan.budget_sec for plan in plans)
+    def racing(self, plans: Sequence[TrialPlan], forecast: Forecast) -> Iterator[None]:
+        """Show bars while the block runs; first, the most that the trials of `plans` can take."""
+        if not plans:
+            yield
+            return
+        self._forecast = forecast
         count = f"{len(plans)} trial{'s' if len(plans) > 1 else ''}"
-        first = plans[0]
+        submission = in_words(forecast.submission_sec)
         self._console.print(
-            f"[bold]{first.submission}[/bold] in {first.framework}: {count}, at most {budget:.0f} s of submission "
-            "time; setting up and evaluation come on top"
+            f"[bold]{plans[0].submission}[/bold] in {plans[0].framework}: {count}, at most "
+            + (
+                f"{in_words(forecast.most_left_sec())}, of which {submission} are submission time and the others "
+                "setting up and evaluation"
+                if forecast.is_known
+                else f"{submission} of submission time; setting up and evaluation come on top"
+            )
+        )
+        self._race = self._bars.add_task(
+            f"[bold]{count}", total=forecast.most_left_sec(), metric="", doing=""
         )
         with self._bars:
             yield
@@ -63,6 +78,10 @@ class Watch:
 
     def step_counted(self, plan: TrialPlan, step: int, submission_ns: int) -> None:
         self._bars.update(self._bar(plan), completed=seconds(submission_ns))
+        if self._forecast is not None:
+            elapsed, most_left = self._forecast.elapsed_sec, self._forecast.most_left_sec()
+            left = f"about {in_words(self._forecast.left_sec())} to go"
+            self._bars.update(self._race, completed=elapsed, total=elapsed + most_left, metric=left)
 
     def evaluated(self, plan: TrialPlan, row: dict[str, float]) -> None:
         metric = plan.facts.metric
@@ -77,6 +96,15 @@ class Watch:
 
     def ended(self, plan: TrialPlan, status: Status) -> None:
         self._bars.update(self._bar(plan), doing=f"[{_COLOUR.get(status, 'red')}]{status.value}")
+        forecast = self._forecast
+        if forecast is None:
+            return
+        forecast.ended(plan)
+        if forecast.num_left and not self._console.is_terminal:
+            self._console.print(
+                f"  {in_words(forecast.elapsed_sec)} raced; {forecast.num_left} to go: about "
+                f"{in_words(forecast.left_sec())}, at most {in_words(forecast.most_left_sec())}"
+            )
 
     def finish(self, records: Sequence[TrialRecord]) -> None:
         """A line per trial: how it ended and what it cost."""

@@ -38,6 +38,7 @@ class Conformer:
     activation: Literal["swish", "gelu"] = "swish"  # of perceptrons and convolutions; gelu in its tanh form
     attention_scale: float = 1.0  # what attended values are multiplied by, before the output projection
     block_layer_norm: bool = True  # whether a block normalises its result
+    batch_norm_decay: float = 0.999  # of the running averages, each update
     features: LogMel = field(default_factory=LogMel)
     spec_augment: SpecAugment = field(default_factory=SpecAugment)
 

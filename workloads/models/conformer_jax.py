@@ -128,7 +128,7 @@ class ConvolutionBlock(nn.Module):
         x_BTD = layer_norm()(x_BTD)
         gated_BTD = dense(width)(x_BTD) * nn.sigmoid(dense(width)(x_BTD)) * (1 - padding_BT)[..., None]
         x_BTD = DepthwiseConvolution(self.config.kernel, name="Conv_0")(gated_BTD)
-        x_BTD = BatchNorm()(x_BTD, padding_BT, use_running_average_bn)
+        x_BTD = BatchNorm(self.config.batch_norm_decay)(x_BTD, padding_BT, use_running_average_bn)
         x_BTD = dense(width)(ACTIVATIONS[self.config.activation](x_BTD))
         return Dropout()(x_BTD, dropout_rate, train=train)
 

@@ -132,7 +132,7 @@ class ConvolutionBlock(nn.Module):
         self.lin1 = xavier_layer(width, width)
         self.lin2 = xavier_layer(width, width)
         self.conv1 = DepthwiseConvolution(config)
-        self.bn = MaskedBatchNorm(width)
+        self.bn = MaskedBatchNorm(width, config.batch_norm_decay)
         self.lin3 = xavier_layer(width, width)
 
     def forward(self, x_BTD: Tensor, padding_BT: Tensor, dropout_rate: float) -> Tensor:

@@ -29,6 +29,7 @@ class DeepSpeech:
     activation: Literal["relu", "tanh"] = "relu"  # of convolutions and linear layers
     residual: bool = True  # whether there are shortcuts
     layer_norm: bool = False  # layer norms for batch norms, and none before the logits
+    batch_norm_decay: float = 0.999  # of the running averages, each update
     features: LogMel = field(default_factory=LogMel)
     spec_augment: SpecAugment = field(default_factory=SpecAugment)
 

@@ -37,7 +37,9 @@ class BatchRNN(nn.Module):
         if self.config.layer_norm:
             x_BTD = layer_norm(name="LayerNorm_0")(x_BTD)
         else:
-            x_BTD = BatchNorm(name="BatchNorm_0")(x_BTD, padding_BT, use_running_average_bn)
+            x_BTD = BatchNorm(self.config.batch_norm_decay, name="BatchNorm_0")(
+                x_BTD, padding_BT, use_running_average_bn
+            )
         out: Array = LSTM(self.config.width // 2)(x_BTD, padding_BT)
         return out
 
@@ -59,7 +61,9 @@ class FeedForwardModule(nn.Module):
         if self.config.layer_norm:
             x_BTD = layer_norm(name="LayerNorm_0")(x_BTD)
         else:
-            x_BTD = BatchNorm(name="BatchNorm_0")(x_BTD, padding_BT, use_running_average_bn)
+            x_BTD = BatchNorm(self.config.batch_norm_decay, name="BatchNorm_0")(
+                x_BTD, padding_BT, use_running_average_bn
+            )
         x_BTD = ACTIVATIONS[self.config.activation](dense(self.config.width)(x_BTD))
         return Dropout()(x_BTD * (1 - padding_BT)[..., None], dropout_rate, train=train)
 

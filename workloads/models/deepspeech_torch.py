@@ -24,7 +24,7 @@ def norm(config: DeepSpeech) -> nn.Module:
     """The norm before each layer."""
     if config.layer_norm:
         return OffsetLayerNorm(config.width, LAYER_NORM_EPSILON)
-    return MaskedBatchNorm(config.width)
+    return MaskedBatchNorm(config.width, config.batch_norm_decay)
 
 
 def normalised(layer: nn.Module, x_BTD: Tensor, padding_BT: Tensor) -> Tensor:

@@ -8,14 +8,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 EPSILON = 1e-3
-DECAY = 0.999  # of the running averages, each update
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation over all frames that are no padding; padded frames become 0 (AlgoPerf's speech models).
 
-    The gain is 1 + `scale`. Running averages, of the mean and of the biased variance, lie in `batch_stats`.
+    The gain is 1 + `scale`. Running averages, of the mean and of the biased variance, lie in `batch_stats`; each
+    update multiplies what they were by `decay`.
     """
+
+    decay: float
 
     @nn.compact
     def __call__(self, x_BTD: Array, padding_BT: Array, use_running_average: bool) -> Array:
@@ -32,9 +34,12 @@ class BatchNorm(nn.Module):
             mean = (mask_BT1 * x_BTD).sum((0, 1)) / count
             var = (mask_BT1 * jnp.square(x_BTD - mean)).sum((0, 1)) / count
             if not self.is_initializing():
-                running_mean.value = DECAY * running_mean.value + (1 - DECAY) * lax.stop_gradient(mean)
-                running_var.value = DECAY * running_var.value + (1 - DECAY) * lax.stop_gradient(var)
+                running_mean.value = self._moved(running_mean.value, mean)
+                running_var.value = self._moved(running_var.value, var)
         return ((x_BTD - mean) * (lax.rsqrt(var + EPSILON) * (1 + scale)) + bias) * mask_BT1
+
+    def _moved(self, average: Array, value: Array) -> Array:
+        return self.decay * average + (1 - self.decay) * lax.stop_gradient(value)
 
 
 def batch_norm_from_torch(source: Mapping[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,14 +6,14 @@ from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 EPSILON = 1e-3
-MOMENTUM = 0.001  # weight of the new value in the running averages
 
 
 class MaskedBatchNorm(_BatchNorm):
     """Batch normalisation over all frames that are no padding; padded frames become 0 (AlgoPerf's speech models).
 
     The gain is 1 + `weight`. The statistics are those of the global batch, whatever its share on this rank; running
-    averages are of the mean and of the biased variance, and `momentum` 0 freezes them.
+    averages are of the mean and of the biased variance; each update multiplies what they were by `decay`, and
+    `momentum`, the rest, 0 freezes them.
     """
 
     running_mean: Tensor
@@ -22,8 +22,8 @@ class MaskedBatchNorm(_BatchNorm):
     weight: nn.Parameter
     momentum: float
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=EPSILON, momentum=MOMENTUM)
+    def __init__(self, width: int, decay: float) -> None:
+        super().__init__(width, eps=EPSILON, momentum=1 - decay)
 
     def reset_parameters(self) -> None:
         super().reset_parameters()

@@ -1,0 +1,47 @@
+"""librispeech_deepspeech_pocket: write down what actors say in a game, letter by letter, with small LSTMs."""
+
+from fractions import Fraction
+from functools import partial
+
+from timetrial.data_loading import spoken_lines
+from timetrial.data_loading.spoken_lines_mel import MEL
+from timetrial.engine.facts import Metric, WorkloadFacts
+from timetrial.engine.spec import LossType
+from timetrial.workloads.librispeech_deepspeech import jax_program, torch_program
+from timetrial.workloads.metrics_text import character_error_rate
+from timetrial.workloads.models.deepspeech import DeepSpeech
+from timetrial.workloads.models.speech_features import LogMel, SpecAugment
+
+LIBRISPEECH_DEEPSPEECH_POCKET = WorkloadFacts(
+    name="librispeech_deepspeech_pocket",
+    base="librispeech_deepspeech",
+    suite="pocket",
+    summary="lines spoken in a game, bidirectional LSTMs",
+    num_parameters=73_423,
+    dataset=spoken_lines.DATASET,
+    loss_type=LossType.CTC_LOSS,
+    metric=Metric(name="cer", better="lower"),
+    validation_target=0.6,
+    test_target=0.6,
+    num_train_examples=spoken_lines.SIZES.train,
+    num_eval_train_examples=spoken_lines.SIZES.eval_train,
+    num_validation_examples=spoken_lines.SIZES.validation,
+    num_test_examples=spoken_lines.SIZES.test,
+    eval_batch_size=64,
+    step_hint=2000,
+    batch_ratio=Fraction(1, 16),
+    budget_steps=2400,
+    eval_period_steps=100,
+    default_dropout_rate=0.1,
+    model=DeepSpeech(
+        vocabulary=spoken_lines.NUM_TOKENS,
+        width=64,
+        num_lstms=2,
+        num_feed_forward=2,
+        subsampling_channels=16,
+        features=LogMel(**MEL),
+        spec_augment=SpecAugment(time_masks=3, frequency_masks=2, frequency_bins=6),
+    ),
+    programs={"torch": torch_program, "jax": jax_program},
+    metrics=partial(character_error_rate, tokenizer=spoken_lines.load_tokenizer),
+)
