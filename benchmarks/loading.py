@@ -1,10 +1,12 @@
 """How fast training batches come, beside the plain alternative: `python benchmarks/loading.py [DATASET…]`.
 
 Each dataset is made up in its owner's format, prepared, and read twice in the same process: by our loader, and by the
-obvious code that reads the owner's files for every epoch (pandas for TSV, h5py and numpy.fft for k-space, one example
-at a time for digits, PIL and NumPy for photographs). Printed: examples per second of processor time, all threads
-counted, and their ratio. The reference's figures are those of AlgoPerf's own pipelines on a loaded machine of this
-kind. Conversion is not counted; its own rate is printed for Criteo. Results go to benchmarks/results/loading.json.
+obvious code that reads the owner's files for every epoch: pandas for TSV, h5py and numpy.fft for k-space, one example
+at a time for digits, PIL and NumPy for photographs (`loading_images.py`). Graphs, sentences and speech are made up as
+stored arrays; beside them are a loop over graphs, SentencePiece and a loop over pairs, and a file an utterance
+(`loading_sequences.py`). Printed: examples per second of processor time, all threads counted, and their ratio. The
+reference's figures are those of AlgoPerf's own pipelines on a loaded machine of this kind. Conversion is not counted;
+its own rate is printed for Criteo. Results go to benchmarks/results/loading.json.
 """
 
 import itertools
@@ -20,8 +22,10 @@ from unittest.mock import patch
 import click
 import h5py
 import loading_images
+import loading_sequences
 import numpy as np
 import pandas as pd
+from loading_rate import rate
 
 from timetrial.data_loading import criteo1tb, fastmri, mnist
 from timetrial.data_loading.criteo_rows import VOCABULARIES, buckets
@@ -33,19 +37,8 @@ from timetrial.engine.facts import Order
 from timetrial.engine.records import write_json_atomic
 
 RESULTS = Path(__file__).parent / "results" / "loading.json"
-LEAST_SECONDS = 5.0  # of processor time that a loader is measured for
 
 Row = dict[str, Any]
-
-
-def rate(batches: Iterator[Any], batch_size: int) -> float:
-    """Examples per second of processor time, after a first batch that pays for opening."""
-    next(batches)
-    count, started = 0, process_time()
-    while process_time() - started < LEAST_SECONDS:
-        next(batches)
-        count += 1
-    return count * batch_size / (process_time() - started)
 
 
 def row(ours: float, plain: float, reference: float, **more: float) -> Row:
@@ -210,6 +203,9 @@ DATASETS: dict[str, Callable[[], Row]] = {
     "mnist": digits,
     "imagenet_resnet": partial(photographs, "residual networks", 172),
     "imagenet_vit": partial(photographs, "vision transformers", 113),
+    "ogbg": lambda: row(*loading_sequences.graphs(), 1_600),
+    "wmt": lambda: row(*loading_sequences.sentences(), 184),
+    "librispeech": lambda: row(*loading_sequences.speech(), 119),
 }
 
 
