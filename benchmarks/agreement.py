@@ -2,8 +2,8 @@
 
 Races the NAdamW baseline on the pocket suite, or on the WORKLOADs named, in both frameworks, five studies each
 unless --studies says otherwise (each with its own seed), and prints per workload and framework: how many studies
-reached the target; the median, least and most of the steps and of the submission seconds to it; and the stall, the
-share of submission time that was spent waiting for data. The same table, with the curve of every trial, goes to
+reached the target; the median, least and most of the steps and of the submission seconds to it; the stall, the share
+of submission time that was spent waiting for data; and the share of wall time that evaluation took. The same table, with the curve of every trial, goes to
 benchmarks/results/agreement.json; workloads that are not raced keep what it says of them. Steps are resolved to one
 evaluation period. A run that was cut short is continued by the same command with the same --out.
 """
@@ -82,7 +82,7 @@ def main(workloads: tuple[str, ...], studies: int, out: Path | None) -> None:
     trials = {path.parent: read_trial(path) for path in sorted(out.rglob("trial.json"))}
     table: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text())["table"] if RESULTS.exists() else {}
     click.echo(
-        f"{'workload':24}{'framework':11}{'reached':9}{'steps to target':26}{'seconds to target':26}stall %"
+        f"{'workload':31}{'framework':11}{'reached':9}{'steps to target':26}{'seconds to target':26}{'stall %':20}judging %"
     )
     for name in workloads:
         for framework in FRAMEWORKS:
@@ -90,9 +90,9 @@ def main(workloads: tuple[str, ...], studies: int, out: Path | None) -> None:
             line = table_row(chosen, WORKLOADS[name].metric.name)
             table[f"{name}, {framework}"] = line
             steps, sec = spread(line["steps"]), spread(line["seconds"])
-            stall = spread(line["stall_percent"])
-            click.echo(f"{name:24}{framework:11}{line['reached']:9}{steps:26}{sec:26}{stall}")
-        click.echo(f"{'':24}evaluated every {WORKLOADS[name].eval_period_steps} steps of the baseline")
+            stall, judging = spread(line["stall_percent"]), spread(line["evaluation_percent"])
+            click.echo(f"{name:31}{framework:11}{line['reached']:9}{steps:26}{sec:26}{stall:20}{judging}")
+        click.echo(f"{'':31}evaluated every {WORKLOADS[name].eval_period_steps} steps of the baseline")
     versions = {name: provenance.framework_version(name) for name in FRAMEWORKS}
     machine = {**provenance.hardware(), **provenance.versions(), **versions}
     write_json_atomic(
