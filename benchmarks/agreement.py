@@ -3,9 +3,10 @@
 Races the NAdamW baseline on the pocket suite, or on the WORKLOADs named, in both frameworks, five studies each
 unless --studies says otherwise (each with its own seed), and prints per workload and framework: how many studies
 reached the target; the median, least and most of the steps and of the submission seconds to it; the stall, the share
-of submission time that was spent waiting for data; and the share of wall time that evaluation took. The same table, with the curve of every trial, goes to
-benchmarks/results/agreement.json; workloads that are not raced keep what it says of them. Steps are resolved to one
-evaluation period. A run that was cut short is continued by the same command with the same --out.
+of submission time that was spent waiting for data; and the share of wall time that evaluation took. The same table,
+with the curve of every trial, goes to benchmarks/results/agreement.json; workloads that are not raced keep what it
+says of them. Steps are resolved to one evaluation period. A run that was cut short is continued by the same command
+with the same --out.
 """
 
 import csv
@@ -82,7 +83,8 @@ def main(workloads: tuple[str, ...], studies: int, out: Path | None) -> None:
     trials = {path.parent: read_trial(path) for path in sorted(out.rglob("trial.json"))}
     table: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text())["table"] if RESULTS.exists() else {}
     click.echo(
-        f"{'workload':31}{'framework':11}{'reached':9}{'steps to target':26}{'seconds to target':26}{'stall %':20}judging %"
+        f"{'workload':31}{'framework':11}{'reached':9}{'steps to target':26}{'seconds to target':26}{'stall %':20}"
+        "judging %"
     )
     for name in workloads:
         for framework in FRAMEWORKS:
