@@ -88,6 +88,9 @@ OTHERS = {
         replace(ADAMW, learning_rate=0.003),
         NESTEROV,
     ),
+    "librispeech_conformer_pocket": (replace(ADAMW, learning_rate=0.003), NESTEROV),
+    "librispeech_deepspeech_pocket": (replace(ADAMW, learning_rate=0.003), NESTEROV),
+    "wmt_pocket": (replace(ADAMW, learning_rate=0.003), NESTEROV),
     "ogbg_pocket": (replace(ADAMW, learning_rate=0.003), NESTEROV),
     "imagenet_vit_pocket": (
         replace(BASELINE, learning_rate=0.004, warmup_factor=0.05),

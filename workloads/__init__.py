@@ -37,17 +37,20 @@ from timetrial.workloads.librispeech_conformer import (
     LIBRISPEECH_CONFORMER_GELU,
     LIBRISPEECH_CONFORMER_LAYERNORM,
 )
+from timetrial.workloads.librispeech_conformer_pocket import LIBRISPEECH_CONFORMER_POCKET
 from timetrial.workloads.librispeech_deepspeech import (
     LIBRISPEECH_DEEPSPEECH,
     LIBRISPEECH_DEEPSPEECH_NO_RESNET,
     LIBRISPEECH_DEEPSPEECH_NORM_AND_SPEC_AUG,
     LIBRISPEECH_DEEPSPEECH_TANH,
 )
+from timetrial.workloads.librispeech_deepspeech_pocket import LIBRISPEECH_DEEPSPEECH_POCKET
 from timetrial.workloads.mnist import MNIST
 from timetrial.workloads.ogbg import OGBG, OGBG_GELU, OGBG_MODEL_SIZE, OGBG_SILU
 from timetrial.workloads.ogbg_pocket import OGBG_POCKET
 from timetrial.workloads.toy import TOY, TOY_LARGE
 from timetrial.workloads.wmt import WMT, WMT_ATTENTION_TEMP, WMT_GLU_TANH, WMT_POST_LN
+from timetrial.workloads.wmt_pocket import WMT_POCKET
 
 WORKLOADS: dict[str, WorkloadFacts] = {
     facts.name: facts
@@ -91,7 +94,10 @@ WORKLOADS: dict[str, WorkloadFacts] = {
         FASTMRI_POCKET,
         IMAGENET_RESNET_POCKET,
         IMAGENET_VIT_POCKET,
+        LIBRISPEECH_CONFORMER_POCKET,
+        LIBRISPEECH_DEEPSPEECH_POCKET,
         OGBG_POCKET,
+        WMT_POCKET,
         FINEWEBEDU_LM_POCKET,
         TOY,
         TOY_LARGE,
@@ -143,7 +149,10 @@ SUITES: dict[str, tuple[str, ...]] = {
         "fastmri_pocket",
         "imagenet_resnet_pocket",
         "imagenet_vit_pocket",
+        "librispeech_conformer_pocket",
+        "librispeech_deepspeech_pocket",
         "ogbg_pocket",
+        "wmt_pocket",
         "finewebedu_lm_pocket",
     ),
     "test": ("toy", "toy_large"),
