@@ -2,7 +2,7 @@
 
 Every dataset's module ends with a `Dataset` (engine/facts.py):
 
-    pocket       cifar10  flights  head_scans  molecules  sotu  clusters; no workload has spoken_lines and manuals yet
+    pocket       cifar10  flights  head_scans  manuals  molecules  sotu  spoken_lines  clusters
     full size    criteo1tb  fastmri  imagenet  librispeech  ogbg  wmt  finewebedu  cifar10  mnist
 
 Beside each, its owner's format: cifar10_archives, criteo_days and criteo_rows, fastmri_volumes, imagenet_sources and

@@ -1,4 +1,22 @@
-"""librispeech_conformer_pocket: write down what actors say in a game, letter by letter, with a small Conformer."""
+"""librispeech_conformer_pocket: write down what actors say in a game, letter by letter, with a small Conformer.
+
+data    lines of a game with their transcripts, recordings of 0.8 to 3 s, all padded to 3 s, 11,025 samples a second;
+        3,014 train (1.7 hours), 256 validation and 256 test lines, of dialogues and scenes that are held out whole
+        28 symbols, a space and an apostrophe among them; every transcript ends with an end symbol
+model   80 log-mel features a frame, 100 frames a second; in training one span of frames and one of 6 features are
+        hidden (SpecAugment); two convolutions of 16 channels leave 25 frames a second; two blocks 96 wide of half a
+        perceptron (384, swish), attention (four heads), a convolution over five frames with masked batch norm, half
+        a perceptron, layer norm; 451,647 parameters
+loss    connectionist temporal classification in nats a symbol, the end's included; blank 0
+metric  character error rate of the most probable symbol of each frame, repeats and blanks dropped; lower is better
+target  character error rates below, by benchmarks/set_targets.py: what the self-tuning NAdamW baseline reaches after
+        70 % of step_hint, median of five seeds (benchmarks/results/targets_librispeech_conformer_pocket.json)
+budget  1,080 steps of the baseline at batch 16 (librispeech_conformer's 256 / 16), evaluated every 45; step_hint 900
+cost    COST
+source  AlgoPerf's librispeech_conformer (arXiv 2306.07179): its front end, model and loss, narrower and with two
+        blocks. Words are out of reach of two hours of speech and two minutes of training, so that characters are
+        counted. Batch norm's running averages decay by 0.9 a step: with 0.999 they would lag behind in so short a run
+"""
 
 from fractions import Fraction
 from functools import partial

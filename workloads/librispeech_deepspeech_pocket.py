@@ -1,4 +1,19 @@
-"""librispeech_deepspeech_pocket: write down what actors say in a game, letter by letter, with small LSTMs."""
+"""librispeech_deepspeech_pocket: write down what actors say in a game, letter by letter, with small LSTMs.
+
+data    as librispeech_conformer_pocket: lines of a game, recordings of up to 3 s; 28 symbols and an end symbol
+model   features, SpecAugment and convolutions as librispeech_conformer_pocket; two bidirectional LSTMs (64 in each
+        direction), then two linear layers (128, ReLU), each behind a masked batch norm and beside a shortcut; layer
+        norm and linear layer; 259,023 parameters
+loss    connectionist temporal classification in nats a symbol, the end's included; blank 0
+metric  character error rate of the most probable symbol of each frame, repeats and blanks dropped; lower is better
+target  character error rates below, by benchmarks/set_targets.py: what the self-tuning NAdamW baseline reaches after
+        70 % of step_hint, median of five seeds (benchmarks/results/targets_librispeech_deepspeech_pocket.json)
+budget  1,200 steps of the baseline at batch 16 (librispeech_deepspeech's 256 / 16), evaluated every 50; step_hint 1,000
+cost    COST
+source  AlgoPerf's librispeech_deepspeech (arXiv 2306.07179): its front end, model and loss, narrower and with two
+        LSTMs; characters are counted and batch norm's running averages decay by 0.9, as in
+        librispeech_conformer_pocket
+"""
 
 from fractions import Fraction
 from functools import partial
