@@ -7,8 +7,8 @@ model   patches of 4 x 4 pixels, 64 tokens, three blocks 64 wide with four heads
         tokens, tanh layer, Dense; 108,490 parameters
 loss    softmax cross-entropy, optional label smoothing
 metric  accuracy of the most probable class, higher is better
-target  accuracies below, by benchmarks/set_targets.py: what the self-tuning NAdamW baseline reaches after 70 %
-        of step_hint, median of five seeds (benchmarks/results/targets_imagenet_vit_pocket.json)
+target  accuracies below, by benchmarks/set_targets.py: what five runs of the self-tuning NAdamW baseline have all
+        reached after 75 % of step_hint (benchmarks/results/targets_imagenet_vit_pocket.json)
 budget  1,200 steps of the baseline at batch 64 (ImageNet's 1,024 / 16), evaluated every 50; step_hint 1,000
 cost    see the results named above; 190 MB of arrays, 139 MB download, shared with imagenet_resnet_pocket
 source  AlgoPerf's imagenet_vit (arXiv 2306.07179): the same blocks, initialisation and mixup; without RandAugment,
@@ -50,8 +50,8 @@ IMAGENET_VIT_POCKET = WorkloadFacts(
     dataset=cifar10.POCKET_MIXUP_DATASET,
     loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
     metric=Metric(name="accuracy", better="higher"),
-    validation_target=0.4174,
-    test_target=0.417,
+    validation_target=0.404,
+    test_target=0.41,
     num_train_examples=cifar10.POCKET_SIZES.train,
     num_eval_train_examples=cifar10.POCKET_SIZES.eval_train,
     num_validation_examples=cifar10.POCKET_SIZES.validation,

@@ -9,10 +9,10 @@ model   80 log-mel features a frame, 100 frames a second; in training one span o
         a perceptron, layer norm; 451,647 parameters
 loss    connectionist temporal classification in nats a symbol, the end's included; blank 0
 metric  character error rate of the most probable symbol of each frame, repeats and blanks dropped; lower is better
-target  character error rates below, by benchmarks/set_targets.py: what the self-tuning NAdamW baseline reaches after
-        70 % of step_hint, median of five seeds (benchmarks/results/targets_librispeech_conformer_pocket.json)
+target  character error rates below, by benchmarks/set_targets.py: what five runs of the self-tuning NAdamW baseline
+        have all reached after 75 % of step_hint (benchmarks/results/targets_librispeech_conformer_pocket.json)
 budget  1,080 steps of the baseline at batch 16 (librispeech_conformer's 256 / 16), evaluated every 45; step_hint 900
-cost    COST
+cost    COSTC
 source  AlgoPerf's librispeech_conformer (arXiv 2306.07179): its front end, model and loss, narrower and with two
         blocks. Words are out of reach of two hours of speech and two minutes of training, so that characters are
         counted. Batch norm's running averages decay by 0.9 a step: with 0.999 they would lag behind in so short a run

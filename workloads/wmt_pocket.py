@@ -7,10 +7,10 @@ model   one layer of encoder and one of decoder, 128 wide, four heads, perceptro
         each; one embedding for both languages and the output; 522,240 parameters
 loss    cross-entropy, mean over the tokens of the translations; label smoothing as asked for
 metric  BLEU of translations that a beam search of four finds, as sacreBLEU computes it; higher is better
-target  BLEUs below, by benchmarks/set_targets.py: what the self-tuning NAdamW baseline reaches after 70 % of
-        step_hint, median of five seeds (benchmarks/results/targets_wmt_pocket.json)
+target  BLEUs below, by benchmarks/set_targets.py: what five runs of the self-tuning NAdamW baseline have all reached
+        after 75 % of step_hint (benchmarks/results/targets_wmt_pocket.json)
 budget  2,304 steps of the baseline at batch 8 (wmt's 128 / 16), evaluated every 160; step_hint 1,920
-cost    COST
+cost    60 to 100 s of one CPU core to the target, 65 ms a step; 2 MB of arrays, 14 MB download
 source  AlgoPerf's wmt (arXiv 2306.07179): its model, packing, loss, search and metric, narrower and with one layer of
         six. So small a model learns a program's turns of phrase and little grammar: its BLEU is a fifth of WMT's
 """
@@ -34,8 +34,8 @@ WMT_POCKET = WorkloadFacts(
     dataset=manuals.DATASET,
     loss_type=LossType.SOFTMAX_CROSS_ENTROPY,
     metric=Metric(name="bleu", better="higher"),
-    validation_target=2.0,
-    test_target=2.0,
+    validation_target=3.630828,
+    test_target=3.00363,
     num_train_examples=manuals.SIZES.train,
     num_eval_train_examples=manuals.SIZES.eval_train,
     num_validation_examples=manuals.SIZES.validation,
