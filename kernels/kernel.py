@@ -1,0 +1,96 @@
+"""What every file of this folder ends with: a `Kernel`, and the parts that it is made of."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Arguments = tuple[Any, ...]
+Function = Callable[..., Any]  # of tensors and numbers, to a tensor or a tuple of tensors
+
+TRITON_NAMES = {
+    "torch.float32": "fp32",
+    "torch.bfloat16": "bf16",
+    "torch.float16": "fp16",
+}  # of element types
+MOST_WARPS = 8
+VALUES_A_THREAD = 8  # 16 bytes of bfloat16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Arguments that an operation is tested on, or measured on if they are `is_large`."""
+
+    name: str
+    make: Callable[["torch.Generator", "torch.dtype", "torch.device"], Arguments]
+    is_large: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """The least that an operation must do: its floor on a machine is the longer one of the two times."""
+
+    bytes_moved: int  # inputs read once and outputs written once
+    flops: int = 0  # of matrix products alone; other arithmetic hides behind the bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """One specialisation of a Triton function, to be compiled ahead of time."""
+
+    function: Any  # what @triton.jit made
+    signature: Mapping[str, str]  # argument to Triton's name of its type, constants left out
+    constants: Mapping[str, Any]
+    num_warps: int
+    num_stages: int = 3
+    divisible: tuple[str, ...] = ()  # multiples of 16, pointers in bytes
+    is_matrix: bool = False  # whether it must use the matrix units
+    is_vectorised: bool = True  # whether it must load 16 bytes at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """One operation in two forms that agree: plain torch, and fused."""
+
+    name: str
+    reference: Function  # plain, differentiable, on any device
+    fused: Function  # the same contract by Triton, differentiable, a torch operator
+    why_not: Callable[..., str | None]  # of the same arguments: why `fused` does not apply to them, or None
+    cases: tuple[Case, ...]
+    forward_cost: Callable[..., Cost]  # of the same arguments
+    backward_cost: Callable[..., Cost]
+    launches: tuple[Launch, ...]
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    # How much less exact than the reference in the same dtype, of the largest value: sums in another order, and, under
+    # the interpreter, bfloat16 that is cut off instead of rounded.
+    slack: Mapping[str, float] = field(default_factory=lambda: {"float32": 2e-6, "bfloat16": 2.0**-7})
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The operation, fused where that applies."""
+        return (self.reference if self.why_not(*arguments) else self.fused)(*arguments)
+
+
+def not_on_gpu(*tensors: "Tensor") -> str | None:
+    """The reason of all kernels not to apply: a tensor that is not on a CUDA device."""
+    for tensor in tensors:
+        if tensor.device.type != "cuda":
+            return f"a tensor is on {tensor.device}, and the kernels run on CUDA devices"
+    return None
+
+
+def size_in_bytes(*tensors: "Tensor") -> int:
+    """Of all elements."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def power_of_two(number: int) -> int:
+    """The least one that is not below `number`, 1 or more."""
+    return 1 << max(number - 1, 0).bit_length()
+
+
+def warps(block: int) -> int:
+    """As many as give each thread 16 bytes of bfloat16 of a block, within 1 to 8."""
+    return min(max(block // (32 * VALUES_A_THREAD), 1), MOST_WARPS)

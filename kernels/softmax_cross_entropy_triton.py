@@ -1,0 +1,243 @@
+"""Softmax cross-entropy with label smoothing: one pass over the logits, probabilities are never stored.
+
+    loss_r     = w_r (m_r - (1 - a) z_ry - a mean_v z_rv + s_r),   m_r = max_v z_rv,  s_r = log sum_v exp(z_rv - m_r)
+    dz_rv      = g_r w_r (exp(z_rv - m_r - s_r) - (1 - a) [v = y_r] - a / V)
+
+of logits z (R, V), classes y (R,), weights w (R,) and a label smoothing a (AlgoPerf's smoothed labels,
+(1 - a) y + a / V). A row of weight 0 has loss 0 and gradient 0 whatever its logits are, and is not read. A NaN in a row
+that counts makes its loss NaN.
+
+The forward pass keeps a running maximum and the sum beside it (Milakov and Gimelshein 2018), a block of the row at a
+time, in float32; m and s are kept apart, for their sum would round away what large logits differ by. Bytes: z once
+forward; z once and dz once backward.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from timetrial.kernels.kernel import (
+    TRITON_NAMES,
+    Arguments,
+    Case,
+    Cost,
+    Kernel,
+    Launch,
+    not_on_gpu,
+    power_of_two,
+    size_in_bytes,
+    warps,
+)
+
+BLOCK = 4_096  # the most logits of a row that are looked at together
+
+
+def reference(logits_RV: Tensor, labels_R: Tensor, weights_R: Tensor, label_smoothing: float) -> Tensor:
+    """Weighted loss of each row, (R,) float32 or float64."""
+    wide_RV = logits_RV if logits_RV.dtype == torch.float64 else logits_RV.float()
+    counts_R1 = (weights_R != 0)[:, None]
+    log_p_RV = F.log_softmax(torch.where(counts_R1, wide_RV, 0.0), dim=-1)
+    true_R = log_p_RV.gather(1, labels_R.long()[:, None])[:, 0]
+    if label_smoothing:
+        true_R = (1 - label_smoothing) * true_R + label_smoothing * log_p_RV.mean(1)
+    return -true_R * weights_R.to(wide_RV.dtype)
+
+
+@triton.jit
+def _forward(logits, labels, weights, losses, sums, num_classes, stride, smoothing, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    weight = tl.load(weights + row).to(tl.float32)
+    loss, shift, log_total = 0.0, 0.0, 0.0
+    if weight != 0:
+        begin = logits + row * stride
+        highest, total, plain = -float("inf"), 0.0, 0.0
+        for first in range(0, num_classes, BLOCK):
+            at = first + tl.arange(0, BLOCK)
+            inside = at < num_classes
+            z = tl.load(begin + at, mask=inside, other=-float("inf")).to(tl.float32)
+            new = tl.maximum(highest, tl.max(z, 0))
+            base = tl.where(new == -float("inf"), 0.0, new)
+            total = total * tl.exp(highest - base) + tl.sum(tl.exp(z - base), 0)
+            plain += tl.sum(tl.where(inside, z, 0.0), 0)
+            highest = new
+        shift = tl.where(highest == -float("inf"), 0.0, highest)
+        log_total = tl.log(total)
+        right = tl.load(begin + tl.load(labels + row)).to(tl.float32)
+        wanted = right
+        if smoothing != 0:
+            wanted = (1 - smoothing) * right + smoothing * (plain / num_classes)
+        loss = weight * (shift - wanted + log_total)
+    tl.store(losses + row, loss)
+    tl.store(sums + 2 * row, shift)
+    tl.store(sums + 2 * row + 1, log_total)
+
+
+@triton.jit
+def _backward(logits, labels, weights, sums, grads, out, num_classes, stride, smoothing, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < num_classes
+    weight = tl.load(weights + row).to(tl.float32)
+    gradient = tl.zeros((BLOCK,), tl.float32)
+    if weight != 0:
+        z = tl.load(logits + row * stride + at, mask=inside, other=-float("inf")).to(tl.float32)
+        target = tl.where(at == tl.load(labels + row), 1 - smoothing, 0.0) + smoothing / num_classes
+        p = tl.exp(z - tl.load(sums + 2 * row) - tl.load(sums + 2 * row + 1))
+        gradient = tl.load(grads + row) * weight * (p - target)
+    tl.store(out + row * num_classes + at, gradient.to(out.dtype.element_ty), mask=inside)
+
+
+@torch.library.custom_op("timetrial::softmax_cross_entropy", mutates_args=())
+def _fused(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    """Losses (R,), and m and s of each row (R, 2), float32 both."""
+    rows, classes = logits.shape
+    losses, sums = (
+        torch.empty(shape, dtype=torch.float32, device=logits.device) for shape in (rows, (rows, 2))
+    )
+    block = min(power_of_two(classes), BLOCK)
+    if rows:
+        _forward[(rows,)](
+            logits, labels, weights, losses, sums, classes, logits.stride(0), label_smoothing,
+            BLOCK=block, num_warps=warps(block),
+        )  # fmt: skip
+    return losses, sums
+
+
+@_fused.register_fake
+def _(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    rows = len(logits)
+    return logits.new_empty(rows, dtype=torch.float32), logits.new_empty((rows, 2), dtype=torch.float32)
+
+
+@torch.library.custom_op("timetrial::softmax_cross_entropy_backward", mutates_args=())
+def _fused_backward(
+    logits: Tensor, labels: Tensor, weights: Tensor, sums: Tensor, grads: Tensor, label_smoothing: float
+) -> Tensor:
+    """The gradient of the logits, in their dtype, contiguous."""
+    rows, classes = logits.shape
+    out = torch.empty((rows, classes), dtype=logits.dtype, device=logits.device)
+    block = min(power_of_two(classes), BLOCK)
+    if rows:
+        _backward[(rows, triton.cdiv(classes, block))](
+            logits, labels, weights, sums, grads, out, classes, logits.stride(0), label_smoothing,
+            BLOCK=block, num_warps=warps(block),
+        )  # fmt: skip
+    return out
+
+
+@_fused_backward.register_fake
+def _(
+    logits: Tensor, labels: Tensor, weights: Tensor, sums: Tensor, grads: Tensor, label_smoothing: float
+) -> Tensor:
+    return torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    logits, labels, weights, ctx.label_smoothing = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(logits, labels, weights, output[1])
+
+
+def _gradients(ctx: Any, of_losses: Tensor, of_sums: Tensor) -> tuple[Tensor | None, ...]:
+    logits, labels, weights, sums = ctx.saved_tensors
+    gradient = _fused_backward(logits, labels, weights, sums, of_losses.contiguous(), ctx.label_smoothing)
+    return gradient, None, None, None
+
+
+_fused.register_autograd(_gradients, setup_context=_keep)
+
+
+def fused(logits_RV: Tensor, labels_R: Tensor, weights_R: Tensor, label_smoothing: float) -> Tensor:
+    """As `reference`, of rows that are contiguous each; float32 losses. No gradient flows to weights."""
+    losses: Tensor = _fused(logits_RV, labels_R, weights_R, label_smoothing)[0]
+    return losses
+
+
+def why_not(logits_RV: Tensor, labels_R: Tensor, weights_R: Tensor, label_smoothing: float) -> str | None:
+    """Why the fused form does not apply, or None."""
+    del label_smoothing
+    if logits_RV.ndim != 2 or labels_R.ndim != 1:
+        return f"logits are {logits_RV.ndim}-D and labels {labels_R.ndim}-D: they should be (R, V) and (R,)"
+    if str(logits_RV.dtype) not in TRITON_NAMES:
+        return f"logits are of {logits_RV.dtype}: they should be of {', '.join(TRITON_NAMES)}"
+    if logits_RV.stride(1) != 1:
+        return "the logits of a row do not lie side by side"
+    return not_on_gpu(logits_RV, labels_R, weights_R)
+
+
+def _case(
+    name: str, rows: int, classes: int, *, smoothing: float = 0.1, scale: float = 1.0, **kind: Any
+) -> Case:
+    masked = kind.pop("masked", 0.2)
+
+    def make(generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Arguments:
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator, device=device)
+
+        logits = (scale * torch.randn((rows, classes), generator=generator, device=device)).to(dtype)
+        labels = (uniform(rows) * classes).long().clamp_max(classes - 1)
+        weights = (uniform(rows) >= masked).float() * (0.5 + uniform(rows))
+        return logits.requires_grad_(), labels, weights, smoothing
+
+    return Case(name=name, make=make, **kind)
+
+
+def forward_cost(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float) -> Cost:
+    """Logits, labels and weights once, and three numbers a row."""
+    del label_smoothing
+    return Cost(bytes_moved=size_in_bytes(logits, labels, weights) + 12 * len(logits))
+
+
+def backward_cost(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float) -> Cost:
+    """The same, and the gradient of the logits."""
+    forward = forward_cost(logits, labels, weights, label_smoothing)
+    return Cost(bytes_moved=forward.bytes_moved + size_in_bytes(logits))
+
+
+def _launches(element: str, block: int) -> tuple[Launch, ...]:
+    z, numbers = f"*{element}", {"num_classes": "i32", "stride": "i32", "smoothing": "fp32"}
+    rows = {"labels": "*i64", "weights": "*fp32"}
+    forward = {"logits": z, **rows, "losses": "*fp32", "sums": "*fp32", **numbers}
+    backward = {"logits": z, **rows, "sums": "*fp32", "grads": "*fp32", "out": z, **numbers}
+    return tuple(
+        Launch(
+            function=function,
+            signature=signature,
+            constants={"BLOCK": block},
+            num_warps=warps(block),
+            divisible=tuple(name for name in signature if name != "smoothing"),
+        )
+        for function, signature in ((_forward, forward), (_backward, backward))
+    )
+
+
+KERNEL = Kernel(
+    name="softmax_cross_entropy",
+    reference=reference,
+    fused=fused,
+    why_not=why_not,
+    cases=(
+        _case("plain", 4, 17),
+        _case("ragged", 13, 1_037),
+        _case("two blocks and a bit", 3, 8_192 + 5, smoothing=0.0),
+        _case("one class", 4, 1),
+        _case("no rows", 0, 7),
+        _case("all masked", 5, 33, masked=2.0),
+        _case("extreme", 6, 257, scale=300.0, smoothing=0.0),
+        _case("wmt", 16_384, 32_000, is_large=True),
+        _case("finewebedu_lm", 16_384, 50_257, smoothing=0.0, is_large=True),
+        _case("imagenet", 1_024, 1_000, is_large=True),
+    ),
+    forward_cost=forward_cost,
+    backward_cost=backward_cost,
+    launches=tuple(
+        launch
+        for element in ("fp32", "bf16")
+        for block in (1_024, BLOCK)
+        for launch in _launches(element, block)
+    ),
+)

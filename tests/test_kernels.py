@@ -1,0 +1,150 @@
+"""Every kernel under Triton's interpreter against its plain form, in every dtype and on every case, and through torch.
+
+Truth is the plain form in float64. A kernel may be no less exact than the plain form in the same dtype is, but for a
+stated slack.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+
+with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
+    from timetrial.kernels.all_triton import KERNELS
+
+LEAST_SCALE = 0.1  # of what the slack is a part of: what is exactly 0 may be rounded too
+CPU = torch.device("cpu")
+CASES = [
+    pytest.param(name, case, dtype, id=f"{name}-{case.name}-{dtype}")
+    for name, kernel in KERNELS.items()
+    for case in kernel.cases
+    if not case.is_large
+    for dtype in kernel.dtypes
+]
+FIRST = [(name, next(case for case in kernel.cases if not case.is_large)) for name, kernel in KERNELS.items()]
+
+
+@pytest.fixture(autouse=True)
+def interpreted(monkeypatch):
+    """Some of Triton is imported late, and asks again."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+
+def made(case, dtype):
+    return case.make(torch.Generator().manual_seed(0), getattr(torch, dtype), CPU)
+
+
+def copies(arguments, dtype=None):
+    """The arguments anew, leaves where they were; in another dtype of floating point if one is given."""
+
+    def copy(argument):
+        if not isinstance(argument, torch.Tensor):
+            return argument
+        new = argument.detach().clone()
+        if dtype is not None and new.is_floating_point():
+            new = new.to(dtype)
+        return new.requires_grad_(argument.requires_grad)
+
+    return tuple(copy(argument) for argument in arguments)
+
+
+def as_tuple(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+def results(function, arguments):
+    """Outputs, then gradients of the leaves for one random gradient of each output."""
+    outputs = as_tuple(function(*arguments))
+    leaves = [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
+    differentiable = [output for output in outputs if output.requires_grad]
+    generator = torch.Generator().manual_seed(1)
+    above = [torch.randn(o.shape, generator=generator).to(o.dtype) for o in differentiable]
+    gradients = torch.autograd.grad(differentiable, leaves, above) if leaves else ()
+    return [value.detach().double() for value in (*outputs, *gradients)]
+
+
+@pytest.mark.parametrize(("name", "case", "dtype"), CASES)
+def test_a_kernel_is_as_exact_as_its_plain_form(name, case, dtype):
+    kernel, arguments = KERNELS[name], made(case, dtype)
+    truth = results(kernel.reference, copies(arguments, torch.float64))
+    plain = results(kernel.reference, copies(arguments))
+    fused = results(kernel.fused, copies(arguments))
+    for exact, theirs, ours in zip(truth, plain, fused, strict=True):
+        assert ours.shape == exact.shape
+        finite = exact.isfinite()
+        torch.testing.assert_close(ours[~finite], exact[~finite], rtol=0, atol=0, equal_nan=True)
+        exact, theirs, ours = exact[finite], theirs[finite], ours[finite]
+        if exact.numel():
+            scale = exact.abs().max().clamp_min(LEAST_SCALE)
+            allowed = (theirs - exact).abs().max() + kernel.slack[dtype] * scale
+            assert (ours - exact).abs().max() <= allowed
+
+
+@pytest.mark.parametrize(("name", "case"), FIRST, ids=list(KERNELS))
+def test_the_plain_form_has_the_gradient_of_finite_differences(name, case):
+    assert torch.autograd.gradcheck(KERNELS[name].reference, copies(made(case, "float64")))
+
+
+@pytest.mark.parametrize(("name", "case"), FIRST, ids=list(KERNELS))
+def test_compilation_traces_through_a_kernel(name, case):
+    kernel, arguments = KERNELS[name], made(case, "float32")
+    compiled = torch.compile(kernel.fused, fullgraph=True, backend="aot_eager")
+    for ours, theirs in zip(
+        results(compiled, copies(arguments)), results(kernel.fused, copies(arguments)), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("name", "case"), FIRST, ids=list(KERNELS))
+def test_without_a_gpu_the_plain_form_runs_and_it_is_said_why(name, case):
+    kernel, arguments = KERNELS[name], made(case, "float32")
+    assert "cpu" in kernel.why_not(*arguments)
+    ours, theirs = results(kernel, copies(arguments)), results(kernel.reference, copies(arguments))
+    assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
+
+
+def test_a_row_that_does_not_count_is_not_read_and_one_that_does_tells_of_nan():
+    kernel = KERNELS["softmax_cross_entropy"]
+    logits = torch.randn(3, 5)
+    logits[1:, 2] = torch.nan
+    for form in (kernel.reference, kernel.fused):
+        leaf = logits.clone().requires_grad_()
+        losses = form(leaf, torch.tensor([0, 1, 1]), torch.tensor([1.0, 0.0, 1.0]), 0.1)
+        losses[:2].sum().backward()
+        assert losses[0].isfinite() and losses[1] == 0 and losses[2].isnan()
+        assert leaf.grad[0].isfinite().all() and (leaf.grad[1] == 0).all()
+
+
+@cache
+def machine_code():
+    script = Path(__file__).parents[1] / "benchmarks" / "kernel_code.py"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    return subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+def test_every_kernel_compiles_ahead_of_time_into_code_without_faults(target):
+    done = machine_code()
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if target in line]
+    assert len(lines) == sum(len(kernel.launches) for kernel in KERNELS.values())
+
+
+def test_code_that_falls_short_is_told_from_code_that_does_not():
+    from timetrial.kernels.ahead_of_time_triton import Report, faults
+
+    launch = KERNELS["softmax_cross_entropy"].launches[0]
+    good = Report(
+        target="sm_90", registers=32, spills=0, shared_bytes=0, wide_loads=4, loads=4, matrix_instructions=0
+    )
+    assert faults(launch, good) == []
+    bad = replace(good, spills=3, shared_bytes=232_449, wide_loads=0)
+    assert len(faults(replace(launch, is_matrix=True), bad)) == 4
