@@ -1,6 +1,9 @@
 """All operations that have a Triton kernel, by name. Needs torch and Triton."""
 
-from timetrial.kernels import softmax_cross_entropy_triton
+from timetrial.kernels import sigmoid_cross_entropy_triton, softmax_cross_entropy_triton
 from timetrial.kernels.kernel import Kernel
 
-KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (softmax_cross_entropy_triton.KERNEL,)}
+KERNELS: dict[str, Kernel] = {
+    kernel.name: kernel
+    for kernel in (softmax_cross_entropy_triton.KERNEL, sigmoid_cross_entropy_triton.KERNEL)
+}
