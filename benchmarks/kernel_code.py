@@ -11,30 +11,38 @@ import click
 
 from timetrial.kernels.ahead_of_time_triton import TARGETS, faults, inspect
 from timetrial.kernels.all_triton import KERNELS
+from timetrial.kernels.kernel import Launch
+
+
+def title(launch: Launch) -> str:
+    """File, function, type of the first tensor, and constants: those that are true by name, numbers by value."""
+    file = launch.function.__module__.rpartition(".")[2].removesuffix("_triton")
+    element = next(iter(launch.signature.values())).removeprefix("*")
+    numbers = [f"{name}={value}" for name, value in launch.constants.items() if not isinstance(value, bool)]
+    truths = [name for name, value in launch.constants.items() if value is True]
+    return " ".join([f"{file}{launch.function.__name__}", element, *truths, *numbers])
 
 
 @click.command()
 @click.argument("kernels", nargs=-1, type=click.Choice(list(KERNELS)))
 def main(kernels: tuple[str, ...]) -> None:
     """Compile KERNELS, or all."""
+    width = max(len(title(launch)) for name in kernels or KERNELS for launch in KERNELS[name].launches)
     click.echo(
-        f"{'kernel':58}{'target':>7}{'regs':>6}{'spills':>8}{'shared':>9}{'loads':>7}{'of 16 B':>9}{'matrix':>8}"
+        f"{'kernel':{width}}{'target':>7}{'regs':>6}{'spills':>8}{'shared':>9}{'loads':>7}{'of 16 B':>9}{'matrix':>8}"
     )
     has_faults = False
     for name in kernels or KERNELS:
         for launch in KERNELS[name].launches:
-            types = next(iter(launch.signature.values()))
-            constants = " ".join(f"{key}={value}" for key, value in launch.constants.items())
-            title = f"{name}{launch.function.__name__} {types} {constants}"
             for target in TARGETS:
                 report = inspect(launch, target)
                 click.echo(
-                    f"{title:58}{target:>7}{report.registers:6}{report.spills:8}{report.shared_bytes:9}"
+                    f"{title(launch):{width}}{target:>7}{report.registers:6}{report.spills:8}{report.shared_bytes:9}"
                     f"{report.loads:7}{report.wide_loads:9}{report.matrix_instructions:8}"
                 )
                 for fault in faults(launch, report):
                     has_faults = True
-                    click.echo(f"  {title} on {target}: {fault}", err=True)
+                    click.echo(f"  {title(launch)} on {target}: {fault}", err=True)
     sys.exit(1 if has_faults else 0)
 
 
