@@ -1,10 +1,15 @@
-"""A snapshot holds the whole model, for every workload: what the judge loads is what the racer had."""
+"""A snapshot holds the whole model, for every workload: what the judge loads is what the racer had.
 
+Models are made small for the default run; at full size they are marked slow.
+"""
+
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from small_models import small
 
 from timetrial.engine.device import open_device
 from timetrial.engine.errors import SnapshotError
@@ -13,12 +18,21 @@ from timetrial.engine.seeds import random_key
 from timetrial.engine.workload_torch import named_tensors
 from timetrial.workloads import WORKLOADS
 
+SIZES = {"small": small, "full": lambda model: model}
+CASES = [
+    pytest.param(name, size, marks=[pytest.mark.slow] if size == "full" else [], id=f"{name}-{size}")
+    for name, facts in WORKLOADS.items()
+    for size in (("small",) if small(facts.model) == facts.model else ("small", "full"))
+    if name != "toy_large"
+]
+
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
-@pytest.mark.parametrize("name", [name for name in WORKLOADS if name != "toy_large"])
-def test_a_snapshot_is_the_whole_model(name: str, framework: Any, tmp_path: Any) -> None:
+@pytest.mark.parametrize(("name", "size"), CASES)
+def test_a_snapshot_is_the_whole_model(name: str, size: str, framework: Any, tmp_path: Any) -> None:
+    facts = WORKLOADS[name]
     device = open_device(framework, compile_cache=str(tmp_path / "cache"))
-    workload = device.workload(WORKLOADS[name])
+    workload = device.workload(replace(facts, model=SIZES[size](facts.model)))
     first = workload.init_model_fn(random_key(1, framework))
     tensors = device.named_tensors(*first)
     assert sum(value.size for key, value in tensors.items() if "state" not in key) >= device.count_parameters(
