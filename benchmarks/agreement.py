@@ -67,6 +67,9 @@ def table_row(trials: dict[Path, TrialRecord], metric: str) -> dict[str, Any]:
         "stall_percent": sorted(
             round(100 * record.breakdown.get("data_wait", 0) / record.submission_ns, 2) for record in records
         ),
+        "evaluation_percent": sorted(
+            round(100 * record.accounts.get("evaluation", 0) / record.wall_ns, 2) for record in records
+        ),
         "curves": [curve(trial, metric) for trial in trials],
     }
 
