@@ -11,10 +11,9 @@ per second of processor time; results go to benchmarks/results/decoding.json.
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import click
@@ -27,6 +26,7 @@ os.environ |= {
 import jax
 import numpy as np
 import torch
+from cpu_rate import rate
 
 from timetrial.data_loading import spoken_lines
 from timetrial.engine import provenance
@@ -44,19 +44,13 @@ from timetrial.workloads.models.transformer import END_OF_SENTENCE, Transformer,
 from timetrial.workloads.wmt_pocket import WMT_POCKET
 
 RESULTS = Path(__file__).parent / "results" / "decoding.json"
-LEAST_SECONDS = 5.0  # of processor time that each is measured for
 SENTENCES, UTTERANCES, FRAMES, LABELS = 64, 64, 74, 40
 Rates = dict[str, float]
 
 
-def rate(decode: Callable[[], Any], count: int) -> float:
-    """Examples per second of processor time, after a first call that compiles; `count` a call."""
-    decode()
-    calls, started = 0, process_time()
-    while calls == 0 or process_time() - started < LEAST_SECONDS:
-        decode()
-        calls += 1
-    return calls * count / (process_time() - started)
+def calls(decode: Callable[[], Any]) -> Iterator[Any]:
+    """What it returns, called again and again."""
+    return itertools.starmap(decode, itertools.repeat(()))
 
 
 def translations() -> Rates:
@@ -74,9 +68,9 @@ def translations() -> Rates:
     with torch.no_grad():
         batch = torch.from_numpy(inputs)
         return {
-            "torch": rate(lambda: transformer_decoding_torch.translations(module, batch), SENTENCES),
-            "jax": rate(lambda: search(params, inputs).block_until_ready(), SENTENCES),
-            "loop": rate(lambda: [translation(module, row) for row in inputs[:few]], few),
+            "torch": rate(calls(lambda: transformer_decoding_torch.translations(module, batch)), SENTENCES),
+            "jax": rate(calls(lambda: search(params, inputs).block_until_ready()), SENTENCES),
+            "loop": rate(calls(lambda: [translation(module, row) for row in inputs[:few]]), few),
         }
 
 
@@ -132,7 +126,7 @@ def spellings() -> Rates:
     values = {name: decode() for name, decode in found.items()}
     if max(values.values()) - min(values.values()) > 1e-9:
         raise click.ClickException(f"the error rates should be equal: {values}")
-    return {name: rate(decode, UTTERANCES) for name, decode in found.items()}
+    return {name: rate(calls(decode), UTTERANCES) for name, decode in found.items()}
 
 
 def error_rate(logits: np.ndarray, labels: np.ndarray) -> float:

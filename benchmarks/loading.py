@@ -25,7 +25,7 @@ import loading_images
 import loading_sequences
 import numpy as np
 import pandas as pd
-from loading_rate import rate
+from cpu_rate import rate
 
 from timetrial.data_loading import criteo1tb, fastmri, mnist
 from timetrial.data_loading.criteo_rows import VOCABULARIES, buckets

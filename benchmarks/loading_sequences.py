@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from loading_rate import rate
+from cpu_rate import rate
 
 from timetrial.data_loading import graph_batches, librispeech, ogbg, subword_tokenizer
 from timetrial.data_loading.graph_batches import Budget
@@ -33,9 +33,8 @@ def stored(folder: Path, arrays: Arrays) -> Arrays:
     return open_arrays(folder, "training", "made", 1)
 
 
-def molecules(count: int, generator: np.random.Generator) -> PackedGraphs:
-    """Rings with two bonds more, of 16 to 36 atoms: 26 atoms and 56 directed edges on average, as in ogbg-molpcba."""
-    sizes = generator.integers(16, 37, count)
+def molecules(sizes: np.ndarray, generator: np.random.Generator) -> PackedGraphs:
+    """Rings of so many atoms, at least 15, with two bonds more: both directions of every bond, as ogbg-molpcba's."""
     rings = [np.arange(size) for size in sizes]
     return with_both_directions(
         PackedGraphs(
@@ -47,7 +46,7 @@ def molecules(count: int, generator: np.random.Generator) -> PackedGraphs:
             receivers=np.concatenate([np.append((ring + 1) % len(ring), [6, 14]) for ring in rings]).astype(
                 np.uint16
             ),
-            labels=generator.integers(UNKNOWN, 2, (count, ogbg.NUM_TASKS)).astype(np.int8),
+            labels=generator.integers(UNKNOWN, 2, (len(sizes), ogbg.NUM_TASKS)).astype(np.int8),
         )
     )
 
@@ -55,7 +54,8 @@ def molecules(count: int, generator: np.random.Generator) -> PackedGraphs:
 def graphs() -> tuple[float, float]:
     """Graphs in batches of 512, collated: plainly, one after another."""
     batch_size = 512
-    packed = molecules(20_000, np.random.default_rng(0))
+    generator = np.random.default_rng(0)
+    packed = molecules(generator.integers(16, 37, 20_000), generator)  # 26 atoms on average, as the real ones
     budget = Budget.of(batch_size, ogbg.AVERAGES)
     with tempfile.TemporaryDirectory() as name:
         kept = PackedGraphs.of(stored(Path(name), vars(packed)))

@@ -23,11 +23,11 @@ from time import process_time
 from typing import Any
 
 import click
+import loading_sequences
 import numpy as np
 
 from timetrial.data_loading import librispeech, ogbg
 from timetrial.data_loading.graph_batches import Budget, collated
-from timetrial.data_loading.graphs import UNKNOWN, PackedGraphs, with_both_directions
 from timetrial.engine import provenance
 from timetrial.engine.clock import utc_timestamp
 from timetrial.engine.records import write_json_atomic
@@ -112,18 +112,8 @@ def utterances(generator: np.random.Generator, size: int) -> dict[str, Any]:
 
 def molecules(generator: np.random.Generator, size: int) -> dict[str, Any]:
     """Rings of 26 atoms with two bonds more: the averages of ogbg-molpcba, 56 directed edges."""
-    nodes, bonds, tasks = 26, 28, 128
-    atoms = np.arange(nodes)
-    graphs = PackedGraphs(
-        n_node=np.full(size, nodes, np.int32),
-        n_edge=np.full(size, bonds, np.int32),
-        nodes=generator.integers(10, size=(size * nodes, 9)).astype(np.uint8),
-        edges=generator.integers(4, size=(size * bonds, 3)).astype(np.uint8),
-        senders=np.tile(np.append(atoms, [0, 13]), size).astype(np.uint16),
-        receivers=np.tile(np.append((atoms + 1) % nodes, [6, 20]), size).astype(np.uint16),
-        labels=generator.integers(UNKNOWN, 2, (size, tasks)).astype(np.int8),
-    )
-    return dict(collated(with_both_directions(graphs), np.arange(size), Budget.of(size, ogbg.AVERAGES)))
+    graphs = loading_sequences.molecules(np.full(size, ogbg.AVERAGES.nodes), generator)
+    return dict(collated(graphs, np.arange(size), Budget.of(size, ogbg.AVERAGES)))
 
 
 def sentences(generator: np.random.Generator, size: int) -> dict[str, np.ndarray]:

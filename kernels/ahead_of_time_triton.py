@@ -19,10 +19,8 @@ from triton.compiler import ASTSource
 from timetrial.kernels.kernel import Launch
 
 TARGETS = {"sm_80": 80, "sm_90": 90}
-SHARED_BYTES = {
-    "sm_80": 166_912,
-    "sm_90": 232_448,
-}  # the most that one block may have (CUDA C guide, table 30)
+# The most that one block may have: 163 and 227 KiB (CUDA C++ programming guide, compute capabilities).
+SHARED_BYTES = {"sm_80": 166_912, "sm_90": 232_448}
 _CUOBJDUMP = Path(driver.__file__).parent / "bin" / "cuobjdump"
 
 

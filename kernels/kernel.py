@@ -73,11 +73,17 @@ class Kernel:
         return (self.reference if self.why_not(*arguments) else self.fused)(*arguments)
 
 
-def not_on_gpu(*tensors: "Tensor") -> str | None:
-    """The reason of all kernels not to apply: a tensor that is not on a CUDA device."""
-    for tensor in tensors:
+def unsuitable(first: "Tensor", *others: "Tensor | None") -> str | None:
+    """What keeps every kernel from these tensors: the first one's dtype, one that is not contiguous, or the device."""
+    tensors = [tensor for tensor in (first, *others) if tensor is not None]
+    if str(first.dtype) not in TRITON_NAMES:
+        return f"the first tensor is of {first.dtype}: it should be of {', '.join(TRITON_NAMES)}"
+    for place, tensor in enumerate(tensors, 1):
+        if not tensor.is_contiguous():
+            return f"the elements of tensor {place} do not lie side by side"
+    for place, tensor in enumerate(tensors, 1):
         if tensor.device.type != "cuda":
-            return f"a tensor is on {tensor.device}, and the kernels run on CUDA devices"
+            return f"tensor {place} is on {tensor.device}, and the kernels run on CUDA devices"
     return None
 
 

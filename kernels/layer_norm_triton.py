@@ -22,15 +22,14 @@ import triton.language as tl
 from torch import Tensor
 
 from timetrial.kernels.kernel import (
-    TRITON_NAMES,
     Arguments,
     Case,
     Cost,
     Kernel,
     Launch,
-    not_on_gpu,
     power_of_two,
     size_in_bytes,
+    unsuitable,
     warps,
 )
 
@@ -216,18 +215,13 @@ def why_not(
 ) -> str | None:
     """Why the fused form does not apply, or None."""
     del eps
-    given = [tensor for tensor in (x_RD, residual_RD, scale_D, bias_D) if tensor is not None]
     if x_RD.ndim != 2 or x_RD.shape[1] > LONGEST_ROW:
         return f"x is {tuple(x_RD.shape)}: it should be (R, D) with D of at most {LONGEST_ROW}"
     if residual_RD is not None and (residual_RD.shape, residual_RD.dtype) != (x_RD.shape, x_RD.dtype):
         return "the residual is not of x's shape and dtype"
     if is_rms and bias_D is not None:
         return "RMS norm has no bias"
-    if str(x_RD.dtype) not in TRITON_NAMES:
-        return f"x is of {x_RD.dtype}: it should be of {', '.join(TRITON_NAMES)}"
-    if not all(tensor.is_contiguous() for tensor in given):
-        return "the elements of a tensor do not lie side by side"
-    return not_on_gpu(*given)
+    return unsuitable(x_RD, residual_RD, scale_D, bias_D)
 
 
 def _case(

@@ -22,14 +22,13 @@ import triton.language as tl
 from torch import Tensor
 
 from timetrial.kernels.kernel import (
-    TRITON_NAMES,
     Arguments,
     Case,
     Cost,
     Kernel,
     Launch,
-    not_on_gpu,
     size_in_bytes,
+    unsuitable,
     warps,
 )
 
@@ -137,11 +136,7 @@ def why_not(logits_RT: Tensor, labels_RT: Tensor, weights_RT: Tensor, label_smoo
     tensors = (logits_RT, labels_RT, weights_RT)
     if logits_RT.ndim != 2 or any(tensor.shape != logits_RT.shape for tensor in tensors):
         return f"shapes are {', '.join(str(tuple(tensor.shape)) for tensor in tensors)}: they should be (R, T) all"
-    if str(logits_RT.dtype) not in TRITON_NAMES:
-        return f"logits are of {logits_RT.dtype}: they should be of {', '.join(TRITON_NAMES)}"
-    if not all(tensor.is_contiguous() for tensor in tensors):
-        return "the elements of a tensor do not lie side by side"
-    return not_on_gpu(*tensors)
+    return unsuitable(*tensors)
 
 
 def _case(

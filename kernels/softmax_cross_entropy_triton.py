@@ -21,15 +21,14 @@ import triton.language as tl
 from torch import Tensor
 
 from timetrial.kernels.kernel import (
-    TRITON_NAMES,
     Arguments,
     Case,
     Cost,
     Kernel,
     Launch,
-    not_on_gpu,
     power_of_two,
     size_in_bytes,
+    unsuitable,
     warps,
 )
 
@@ -48,12 +47,12 @@ def reference(logits_RV: Tensor, labels_R: Tensor, weights_R: Tensor, label_smoo
 
 
 @triton.jit
-def _forward(logits, labels, weights, losses, sums, num_classes, stride, smoothing, BLOCK: tl.constexpr):
+def _forward(logits, labels, weights, losses, sums, num_classes, smoothing, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     weight = tl.load(weights + row).to(tl.float32)
     loss, shift, log_total = 0.0, 0.0, 0.0
     if weight != 0:
-        begin = logits + row * stride
+        begin = logits + row * num_classes
         highest, total, plain = -float("inf"), 0.0, 0.0
         for first in range(0, num_classes, BLOCK):
             at = first + tl.arange(0, BLOCK)
@@ -77,14 +76,14 @@ def _forward(logits, labels, weights, losses, sums, num_classes, stride, smoothi
 
 
 @triton.jit
-def _backward(logits, labels, weights, sums, grads, out, num_classes, stride, smoothing, BLOCK: tl.constexpr):
+def _backward(logits, labels, weights, sums, grads, out, num_classes, smoothing, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < num_classes
     weight = tl.load(weights + row).to(tl.float32)
     gradient = tl.zeros((BLOCK,), tl.float32)
     if weight != 0:
-        z = tl.load(logits + row * stride + at, mask=inside, other=-float("inf")).to(tl.float32)
+        z = tl.load(logits + row * num_classes + at, mask=inside, other=-float("inf")).to(tl.float32)
         target = tl.where(at == tl.load(labels + row), 1 - smoothing, 0.0) + smoothing / num_classes
         p = tl.exp(z - tl.load(sums + 2 * row) - tl.load(sums + 2 * row + 1))
         gradient = tl.load(grads + row) * weight * (p - target)
@@ -101,7 +100,7 @@ def _fused(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: flo
     block = min(power_of_two(classes), BLOCK)
     if rows:
         _forward[(rows,)](
-            logits, labels, weights, losses, sums, classes, logits.stride(0), label_smoothing,
+            logits, labels, weights, losses, sums, classes, label_smoothing,
             BLOCK=block, num_warps=warps(block),
         )  # fmt: skip
     return losses, sums
@@ -123,7 +122,7 @@ def _fused_backward(
     block = min(power_of_two(classes), BLOCK)
     if rows:
         _backward[(rows, triton.cdiv(classes, block))](
-            logits, labels, weights, sums, grads, out, classes, logits.stride(0), label_smoothing,
+            logits, labels, weights, sums, grads, out, classes, label_smoothing,
             BLOCK=block, num_warps=warps(block),
         )  # fmt: skip
     return out
@@ -152,7 +151,7 @@ _fused.register_autograd(_gradients, setup_context=_keep)
 
 
 def fused(logits_RV: Tensor, labels_R: Tensor, weights_R: Tensor, label_smoothing: float) -> Tensor:
-    """As `reference`, of rows that are contiguous each; float32 losses. No gradient flows to weights."""
+    """As `reference`, of contiguous tensors; float32 losses. No gradient flows to weights."""
     losses: Tensor = _fused(logits_RV, labels_R, weights_R, label_smoothing)[0]
     return losses
 
@@ -162,11 +161,7 @@ def why_not(logits_RV: Tensor, labels_R: Tensor, weights_R: Tensor, label_smooth
     del label_smoothing
     if logits_RV.ndim != 2 or labels_R.ndim != 1:
         return f"logits are {logits_RV.ndim}-D and labels {labels_R.ndim}-D: they should be (R, V) and (R,)"
-    if str(logits_RV.dtype) not in TRITON_NAMES:
-        return f"logits are of {logits_RV.dtype}: they should be of {', '.join(TRITON_NAMES)}"
-    if logits_RV.stride(1) != 1:
-        return "the logits of a row do not lie side by side"
-    return not_on_gpu(logits_RV, labels_R, weights_R)
+    return unsuitable(logits_RV, labels_R, weights_R)
 
 
 def _case(
@@ -199,7 +194,7 @@ def backward_cost(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothi
 
 
 def _launches(element: str, block: int) -> tuple[Launch, ...]:
-    z, numbers = f"*{element}", {"num_classes": "i32", "stride": "i32", "smoothing": "fp32"}
+    z, numbers = f"*{element}", {"num_classes": "i32", "smoothing": "fp32"}
     rows = {"labels": "*i64", "weights": "*fp32"}
     forward = {"logits": z, **rows, "losses": "*fp32", "sums": "*fp32", **numbers}
     backward = {"logits": z, **rows, "sums": "*fp32", "grads": "*fp32", "out": z, **numbers}

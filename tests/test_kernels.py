@@ -109,6 +109,17 @@ def test_without_a_gpu_the_plain_form_runs_and_it_is_said_why(name, case):
     assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.parametrize(("name", "case"), FIRST, ids=list(KERNELS))
+def test_tensors_that_a_kernel_would_misread_are_refused(name, case):
+    kernel, arguments = KERNELS[name], made(case, "float32")
+    assert "float64" in kernel.why_not(arguments[0].double(), *arguments[1:])
+    for place, tensor in enumerate(arguments):
+        if isinstance(tensor, torch.Tensor):
+            strided = torch.stack([tensor, tensor], -1)[..., 0]
+            changed = (*arguments[:place], strided, *arguments[place + 1 :])
+            assert "side by side" in kernel.why_not(*changed)
+
+
 def test_a_row_that_does_not_count_is_not_read_and_one_that_does_tells_of_nan():
     kernel = KERNELS["softmax_cross_entropy"]
     logits = torch.randn(3, 5)

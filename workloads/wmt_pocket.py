@@ -12,7 +12,7 @@ target  BLEUs below, by benchmarks/set_targets.py: what five runs of the self-tu
 budget  2,304 steps of the baseline at batch 8 (wmt's 128 / 16), evaluated every 160; step_hint 1,920
 cost    60 to 100 s of one CPU core to the target, 65 ms a step; 2 MB of arrays, 14 MB download
 source  AlgoPerf's wmt (arXiv 2306.07179): its model, packing, loss, search and metric, narrower and with one layer of
-        six. So small a model learns a program's turns of phrase and little grammar: its BLEU is a fifth of WMT's
+        six. So small a model learns a program's turns of phrase and little grammar: its BLEU stays far below WMT's
 """
 
 from fractions import Fraction

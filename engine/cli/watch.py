@@ -59,7 +59,7 @@ class Watch:
         count = f"{len(plans)} trial{'s' if len(plans) > 1 else ''}"
         submission = in_words(forecast.submission_sec)
         self._console.print(
-            f"[bold]{plans[0].submission}[/bold] in {plans[0].framework}: {count}, at most "
+            f"[bold]{plans[0].submission}[/bold] in {plans[0].framework}: {count}, at most about "
             + (
                 f"{in_words(forecast.most_left_sec())}, of which {submission} are submission time and the others "
                 "setting up and evaluation"
