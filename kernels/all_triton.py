@@ -5,6 +5,7 @@ from timetrial.kernels import (
     layer_norm_triton,
     sigmoid_cross_entropy_triton,
     softmax_cross_entropy_triton,
+    ssim_triton,
 )
 from timetrial.kernels.kernel import Kernel
 
@@ -15,5 +16,6 @@ KERNELS: dict[str, Kernel] = {
         sigmoid_cross_entropy_triton.KERNEL,
         layer_norm_triton.KERNEL,
         depthwise_conv_glu_triton.KERNEL,
+        ssim_triton.KERNEL,
     )
 }

@@ -54,6 +54,14 @@ def copies(arguments, dtype=None):
     return tuple(copy(argument) for argument in arguments)
 
 
+def leaves(arguments):
+    return [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
+
+
+DIFFERENTIABLE = [(name, case) for name, case in FIRST if leaves(made(case, "float32"))]
+FORWARD_ONLY = [(name, case) for name, case in FIRST if not leaves(made(case, "float32"))]
+
+
 def as_tuple(value):
     return value if isinstance(value, tuple) else (value,)
 
@@ -61,11 +69,10 @@ def as_tuple(value):
 def results(function, arguments):
     """Outputs, then gradients of the leaves for one random gradient of each output."""
     outputs = as_tuple(function(*arguments))
-    leaves = [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
     differentiable = [output for output in outputs if output.requires_grad]
     generator = torch.Generator().manual_seed(1)
     above = [torch.randn(o.shape, generator=generator).to(o.dtype) for o in differentiable]
-    gradients = torch.autograd.grad(differentiable, leaves, above) if leaves else ()
+    gradients = torch.autograd.grad(differentiable, leaves(arguments), above) if leaves(arguments) else ()
     return [value.detach().double() for value in (*outputs, *gradients)]
 
 
@@ -86,9 +93,19 @@ def test_a_kernel_is_as_exact_as_its_plain_form(name, case, dtype):
             assert (ours - exact).abs().max() <= allowed
 
 
-@pytest.mark.parametrize(("name", "case"), FIRST, ids=list(KERNELS))
+@pytest.mark.parametrize(("name", "case"), DIFFERENTIABLE, ids=[name for name, _ in DIFFERENTIABLE])
 def test_the_plain_form_has_the_gradient_of_finite_differences(name, case):
     assert torch.autograd.gradcheck(KERNELS[name].reference, copies(made(case, "float64"), torch.float64))
+
+
+@pytest.mark.parametrize(("name", "case"), FORWARD_ONLY, ids=[name for name, _ in FORWARD_ONLY])
+def test_what_has_no_gradient_is_left_to_the_plain_form_where_one_is_asked_for(name, case):
+    first, *others = made(case, "float32")
+    first.requires_grad_()
+    assert "gradient" in KERNELS[name].why_not(first, *others)
+    with torch.no_grad():
+        assert "cpu" in KERNELS[name].why_not(first, *others)
+    assert KERNELS[name](first, *others).requires_grad
 
 
 @pytest.mark.parametrize(("name", "case"), FIRST, ids=list(KERNELS))
