@@ -3,6 +3,7 @@
 from timetrial.kernels import (
     depthwise_conv_glu_triton,
     layer_norm_triton,
+    log_mel_triton,
     sigmoid_cross_entropy_triton,
     softmax_cross_entropy_triton,
     ssim_triton,
@@ -17,5 +18,6 @@ KERNELS: dict[str, Kernel] = {
         layer_norm_triton.KERNEL,
         depthwise_conv_glu_triton.KERNEL,
         ssim_triton.KERNEL,
+        log_mel_triton.KERNEL,
     )
 }
