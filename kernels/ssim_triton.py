@@ -6,17 +6,24 @@
 
 of images x and targets y (B, H, W), over all whole windows w of 7 x 7 pixels; a, b the means of u and v in a window,
 var the sum of their variances and cov their covariance, both divided by 48 (Wang et al. 2004). float32 in between. A
-NaN in an image makes its ssim NaN.
+NaN in an image makes its ssim NaN. With partial derivatives of S by a, b, var and cov,
+
+    dx_p = f (sum_w (S_a - Q a - R b) + u_p sum_w Q + v_p sum_w R),   Q = (49/24) S_var,  R = (49/48) S_cov
+    dy_p = f (sum_w (S_b - Q b - R a) + v_p sum_w Q + u_p sum_w R),   f = g std / (49 L W)
+
+over the windows w that pixel p lies in, W all windows of an image and g the gradient of its ssim. Clipping, which only
+rounding brings about, is left out of it.
 
 Variances come from sums of u, v, u^2 + v^2 and u v, of pixels less a target's value near by: that cancels little where
 100 data ranges are added to both images. A program walks down a strip of rows: sums over 7 columns by loads that the
 first cache serves, over 7 rows by the last six of those sums, in registers. It stores one sum of similarities, and
-torch adds the strips up: always in the same order. There is no gradient: what needs one is left to plain torch.
+torch adds the strips up: always in the same order. The backward pass stores the four summands of each window and adds
+them up around each pixel in the same manner.
 
-Bytes: x and y once, 210 MB for 256 images of 320 x 320 in float32, 0.07 ms at 3 TB/s. Each pair of pixels is loaded
+Bytes, forward: x and y once, 210 MB for 256 images of 320 x 320 in float32, 0.07 ms at 3 TB/s. Each pair of pixels is loaded
 7 x 38 / 32 times from the first cache: 0.44 G loads of 4 bytes, 0.06 ms at 32 a clock on 132 multiprocessors of
 1.75 GHz. A compiler stores moments (4 images) and their sums over columns (4), and reads each again, after x, y and the
-target once more for its mean: 19 images instead of 2.
+target once more for its mean: 19 images instead of 2. Backward: 14 images, as this is a metric and not worth more.
 """
 
 from typing import Any
@@ -72,28 +79,51 @@ def _moments(images, targets, begin, shift, scale, inside, WINDOW: tl.constexpr)
 
 
 @triton.jit
-def _similarity(x, y, squares, products, shift, C1: tl.constexpr, C2: tl.constexpr, WINDOW: tl.constexpr):
-    """Of windows with these sums of pixels less `shift`, all in data ranges."""
+def _windows(x, y, squares, products, level, C1: tl.constexpr, C2: tl.constexpr, WINDOW: tl.constexpr):
+    """Of windows with these sums of pixels less `level`, all in data ranges: both factors of S, and means."""
     COUNT: tl.constexpr = WINDOW * WINDOW
     mean_x, mean_y = x / COUNT, y / COUNT
     variances = (squares - x * mean_x - y * mean_y) / (COUNT - 1)
     covariance = (products - x * mean_y) / (COUNT - 1)
-    a, b = mean_x + shift, mean_y + shift
-    return (2 * a * b + C1) * (2 * covariance + C2) / ((a * a + b * b + C1) * (variances + C2))
+    a, b = mean_x + level, mean_y + level
+    below_means, below_variances = a * a + b * b + C1, variances + C2
+    of_means = (2 * a * b + C1) / below_means
+    of_variances = (2 * covariance + C2) / below_variances
+    return of_means, of_variances, below_means, below_variances, mean_x, mean_y
+
+
+@triton.jit
+def _store_summands(
+    maps, at, size, inside, of_means, of_variances, below_means, below_variances, mean_x, mean_y, level,
+    WINDOW: tl.constexpr,
+):  # fmt: skip
+    """S_a - Q a - R b, S_b - Q b - R a, Q and R, of means a and b that are less `level`."""
+    SAMPLE: tl.constexpr = WINDOW * WINDOW / (WINDOW * WINDOW - 1)
+    a, b = mean_x + level, mean_y + level
+    q = -2 * SAMPLE * of_means * of_variances / below_variances
+    r = 2 * SAMPLE * of_means / below_variances
+    outer = 2 * of_variances / below_means
+    tl.store(maps + at, outer * (b - of_means * a) - q * mean_x - r * mean_y, mask=inside)
+    tl.store(maps + size + at, outer * (a - of_means * b) - q * mean_y - r * mean_x, mask=inside)
+    tl.store(maps + 2 * size + at, q, mask=inside)
+    tl.store(maps + 3 * size + at, r, mask=inside)
 
 
 @triton.jit
 def _forward(
-    images, targets, mean, std, data_range, sums, height, width, strips, C1: tl.constexpr, C2: tl.constexpr,
+    images, targets, mean, std, data_range, out, height, width, strips, size,
+    STORES_SUMMANDS: tl.constexpr, C1: tl.constexpr, C2: tl.constexpr,
     WINDOW: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """Sums of similarities to `out`, one a program; or the summands of the gradient, `size` windows of each."""
     batch, first = tl.program_id(0) // strips, tl.program_id(0) % strips * ROWS
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column <= width - WINDOW
     begin = batch.to(tl.int64) * height * width + column
     unit = 1 / tl.load(data_range + batch).to(tl.float32)
     scale = tl.load(std + batch).to(tl.float32) * unit
-    shift = tl.load(targets + begin + first * width + WINDOW // 2, mask=inside, other=0.0).to(tl.float32)
+    near = begin - column if STORES_SUMMANDS else begin + first * width + WINDOW // 2
+    shift = tl.load(targets + near, mask=inside, other=0.0).to(tl.float32)
     level = shift * scale + tl.load(mean + batch).to(tl.float32) * unit
     # Sums over 7 columns, of the six rows before this one.
     x0 = tl.zeros((BLOCK,), tl.float32)
@@ -104,33 +134,97 @@ def _forward(
     total = x0
     for row in range(first, tl.minimum(first + ROWS + WINDOW - 1, height)):
         x, y, q, p = _moments(images, targets, begin + row * width, shift, scale, inside, WINDOW)
-        similarity = _similarity(
+        of_means, of_variances, below_means, below_variances, mean_x, mean_y = _windows(
             x0 + x1 + x2 + x3 + x4 + x5 + x,
             y0 + y1 + y2 + y3 + y4 + y5 + y,
             q0 + q1 + q2 + q3 + q4 + q5 + q,
             p0 + p1 + p2 + p3 + p4 + p5 + p,
             level, C1, C2, WINDOW,
         )  # fmt: skip
-        total += tl.where(inside & (row >= first + WINDOW - 1), similarity, 0.0)
+        is_window = inside & (row >= first + WINDOW - 1)
+        if STORES_SUMMANDS:
+            down, across = height - WINDOW + 1, width - WINDOW + 1
+            at = (batch.to(tl.int64) * down + row - WINDOW + 1) * across + column
+            _store_summands(
+                out, at, size, is_window, of_means, of_variances, below_means, below_variances, mean_x, mean_y,
+                level, WINDOW,
+            )  # fmt: skip
+        else:
+            total += tl.where(is_window, of_means * of_variances, 0.0)
         x0, x1, x2, x3, x4, x5 = x1, x2, x3, x4, x5, x
         y0, y1, y2, y3, y4, y5 = y1, y2, y3, y4, y5, y
         q0, q1, q2, q3, q4, q5 = q1, q2, q3, q4, q5, q
         p0, p1, p2, p3, p4, p5 = p1, p2, p3, p4, p5, p
-    tl.store(sums + tl.program_id(0) * tl.num_programs(1) + tl.program_id(1), tl.sum(total, 0))
+    if not STORES_SUMMANDS:
+        tl.store(out + tl.program_id(0) * tl.num_programs(1) + tl.program_id(1), tl.sum(total, 0))
+
+
+@triton.jit
+def _across(maps, begin, column, across, is_row, WINDOW: tl.constexpr, BLOCK: tl.constexpr):
+    """Sums over the windows of a row that a pixel of these columns lies in."""
+    total = tl.zeros((BLOCK,), tl.float32)
+    for place in tl.static_range(WINDOW):
+        window = column - place
+        total += tl.load(maps + begin + window, mask=is_row & (window >= 0) & (window < across), other=0.0)
+    return total
+
+
+@triton.jit
+def _backward(
+    images, targets, std, data_range, maps, grads, of_images, of_targets, height, width, strips, size,
+    WINDOW: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    batch, first = tl.program_id(0) // strips, tl.program_id(0) % strips * ROWS
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    begin = batch.to(tl.int64) * height * width
+    down, across = height - WINDOW + 1, width - WINDOW + 1
+    scale = tl.load(std + batch).to(tl.float32) / tl.load(data_range + batch).to(tl.float32)
+    factor = tl.load(grads + batch) * scale / (WINDOW * WINDOW) / (down * across)
+    shift = tl.load(targets + begin).to(tl.float32)
+    x0 = tl.zeros((BLOCK,), tl.float32)
+    x1, x2, x3, x4, x5 = x0, x0, x0, x0, x0
+    y0, y1, y2, y3, y4, y5 = x0, x0, x0, x0, x0, x0
+    q0, q1, q2, q3, q4, q5 = x0, x0, x0, x0, x0, x0
+    r0, r1, r2, r3, r4, r5 = x0, x0, x0, x0, x0, x0
+    for row in range(first - WINDOW + 1, tl.minimum(first + ROWS, height)):
+        is_row = (row >= 0) & (row < down)
+        window = (batch.to(tl.int64) * down + row) * across
+        x = _across(maps, window, column, across, is_row, WINDOW, BLOCK)
+        y = _across(maps + size, window, column, across, is_row, WINDOW, BLOCK)
+        q = _across(maps + 2 * size, window, column, across, is_row, WINDOW, BLOCK)
+        r = _across(maps + 3 * size, window, column, across, is_row, WINDOW, BLOCK)
+        of_x, of_y = x0 + x1 + x2 + x3 + x4 + x5 + x, y0 + y1 + y2 + y3 + y4 + y5 + y
+        of_same, of_other = q0 + q1 + q2 + q3 + q4 + q5 + q, r0 + r1 + r2 + r3 + r4 + r5 + r
+        inside = (column < width) & (row >= first)
+        at = begin + row * width + column
+        u = (tl.load(images + at, mask=inside, other=0.0).to(tl.float32) - shift) * scale
+        v = (tl.load(targets + at, mask=inside, other=0.0).to(tl.float32) - shift) * scale
+        out = factor * (of_x + u * of_same + v * of_other)
+        tl.store(of_images + at, out.to(of_images.dtype.element_ty), mask=inside)
+        out = factor * (of_y + v * of_same + u * of_other)
+        tl.store(of_targets + at, out.to(of_targets.dtype.element_ty), mask=inside)
+        x0, x1, x2, x3, x4, x5 = x1, x2, x3, x4, x5, x
+        y0, y1, y2, y3, y4, y5 = y1, y2, y3, y4, y5, y
+        q0, q1, q2, q3, q4, q5 = q1, q2, q3, q4, q5, q
+        r0, r1, r2, r3, r4, r5 = r1, r2, r3, r4, r5, r
+
+
+def _grid(batch: int, down: int, across: int) -> tuple[int, int]:
+    return batch * triton.cdiv(down, ROWS), triton.cdiv(across, BLOCK)
 
 
 @torch.library.custom_op("timetrial::ssim", mutates_args=())
 def _fused(images: Tensor, targets: Tensor, mean: Tensor, std: Tensor, data_range: Tensor) -> Tensor:
     batch, height, width = images.shape
-    across, down = width - WINDOW + 1, height - WINDOW + 1
-    strips, blocks = triton.cdiv(down, ROWS), triton.cdiv(across, BLOCK)
+    down, across = height - WINDOW + 1, width - WINDOW + 1
+    strips, blocks = _grid(1, down, across)
     sums = torch.empty((batch, strips * blocks), dtype=torch.float32, device=images.device)
     if batch:
         _forward[(batch * strips, blocks)](
-            images, targets, mean, std, data_range, sums, height, width, strips,
-            C1=C1, C2=C2, WINDOW=WINDOW, ROWS=ROWS, BLOCK=BLOCK, num_warps=WARPS,
+            images, targets, mean, std, data_range, sums, height, width, strips, 0,
+            STORES_SUMMANDS=False, C1=C1, C2=C2, WINDOW=WINDOW, ROWS=ROWS, BLOCK=BLOCK, num_warps=WARPS,
         )  # fmt: skip
-    return (sums.sum(1) / (across * down)).clamp(-1, 1)
+    return (sums.sum(1) / (down * across)).clamp(-1, 1)
 
 
 @_fused.register_fake
@@ -138,10 +232,53 @@ def _(images: Tensor, targets: Tensor, mean: Tensor, std: Tensor, data_range: Te
     return images.new_empty(len(images), dtype=torch.float32)
 
 
+@torch.library.custom_op("timetrial::ssim_backward", mutates_args=())
+def _fused_backward(
+    images: Tensor, targets: Tensor, mean: Tensor, std: Tensor, data_range: Tensor, grads: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of images and targets."""
+    batch, height, width = images.shape
+    down, across = height - WINDOW + 1, width - WINDOW + 1
+    size = batch * down * across
+    maps = torch.empty((4, size), dtype=torch.float32, device=images.device)
+    of_images, of_targets = torch.empty_like(images), torch.empty_like(targets)
+    if batch:
+        _forward[_grid(batch, down, across)](
+            images, targets, mean, std, data_range, maps, height, width, triton.cdiv(down, ROWS), size,
+            STORES_SUMMANDS=True, C1=C1, C2=C2, WINDOW=WINDOW, ROWS=ROWS, BLOCK=BLOCK, num_warps=WARPS,
+        )  # fmt: skip
+        _backward[_grid(batch, height, width)](
+            images, targets, std, data_range, maps, grads, of_images, of_targets,
+            height, width, triton.cdiv(height, ROWS), size,
+            WINDOW=WINDOW, ROWS=ROWS, BLOCK=BLOCK, num_warps=WARPS,
+        )  # fmt: skip
+    return of_images, of_targets
+
+
+@_fused_backward.register_fake
+def _(
+    images: Tensor, targets: Tensor, mean: Tensor, std: Tensor, data_range: Tensor, grads: Tensor
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(images), torch.empty_like(targets)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    del output
+    ctx.save_for_backward(*inputs)
+
+
+def _gradients(ctx: Any, of_ssim: Tensor) -> tuple[Tensor | None, ...]:
+    of_images, of_targets = _fused_backward(*ctx.saved_tensors, of_ssim.contiguous())
+    return of_images, of_targets, None, None, None
+
+
+_fused.register_autograd(_gradients, setup_context=_keep)
+
+
 def fused(
     images_BHW: Tensor, targets_BHW: Tensor, mean_B: Tensor, std_B: Tensor, data_range_B: Tensor
 ) -> Tensor:
-    """As `reference`, of contiguous tensors; float32, without a gradient."""
+    """As `reference`, of contiguous tensors; float32. Gradients flow to images and targets alone."""
     ssim: Tensor = _fused(images_BHW, targets_BHW, mean_B, std_B, data_range_B)
     return ssim
 
@@ -150,15 +287,15 @@ def why_not(
     images_BHW: Tensor, targets_BHW: Tensor, mean_B: Tensor, std_B: Tensor, data_range_B: Tensor
 ) -> str | None:
     """Why the fused form does not apply, or None."""
-    tensors = (images_BHW, targets_BHW, mean_B, std_B, data_range_B)
+    facts = (mean_B, std_B, data_range_B)
     if images_BHW.ndim != 3 or images_BHW.shape != targets_BHW.shape or min(images_BHW.shape[1:]) < WINDOW:
         return (
             f"images are {tuple(images_BHW.shape)} and targets {tuple(targets_BHW.shape)}: both should be (B, H, W), "
             f"H and W at least {WINDOW}"
         )
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return "a gradient is asked for, and the fused form has none"
-    return unsuitable(*tensors)
+    if torch.is_grad_enabled() and any(fact.requires_grad for fact in facts):
+        return "a gradient of mean, std or data range is asked for, and the fused form has none"
+    return unsuitable(images_BHW, targets_BHW, *facts)
 
 
 def _case(
@@ -171,7 +308,8 @@ def _case(
         targets = normal(batch, height, width).cumsum(2) / 4 if width else normal(batch, height, width)
         images = targets + 0.3 * normal(batch, height, width)
         std = scale * (0.5 + torch.rand(batch, generator=generator, device=device))
-        return images.to(dtype), targets.to(dtype), level * scale + std, std, 6 * std
+        pixels = (x.to(dtype).requires_grad_() for x in (images, targets))
+        return *pixels, level * scale + std, std, 6 * std
 
     return Case(name=name, make=make, **kind)
 
@@ -181,24 +319,32 @@ def forward_cost(images: Tensor, targets: Tensor, *facts: Tensor) -> Cost:
     return Cost(bytes_moved=size_in_bytes(images, targets, *facts) + 4 * len(images))
 
 
-def backward_cost(*_: Tensor) -> Cost:
-    """Nothing: there is no gradient."""
-    return Cost(bytes_moved=0)
+def backward_cost(images: Tensor, targets: Tensor, *facts: Tensor) -> Cost:
+    """Both images and their gradients."""
+    return Cost(bytes_moved=2 * size_in_bytes(images, targets) + size_in_bytes(*facts) + 4 * len(images))
 
 
-def _launch(element: str) -> Launch:
+def _launches(element: str) -> tuple[Launch, ...]:
     x, number = f"*{element}", "*fp32"
-    signature = {
-        "images": x, "targets": x, "mean": number, "std": number, "data_range": number, "sums": number,
-        "height": "i32", "width": "i32", "strips": "i32",
-    }  # fmt: skip
-    return Launch(
-        function=_forward,
-        signature=signature,
-        constants={"C1": C1, "C2": C2, "WINDOW": WINDOW, "ROWS": ROWS, "BLOCK": BLOCK},
-        num_warps=WARPS,
-        divisible=tuple(name for name in signature if name != "strips"),
-        is_vectorised=False,  # windows begin at every pixel: neighbours load from neighbouring addresses
+    images, facts = {"images": x, "targets": x}, {"std": number, "data_range": number}
+    sizes = {"height": "i32", "width": "i32", "strips": "i32", "size": "i32"}
+    forward = {**images, "mean": number, **facts, "out": number, **sizes}
+    backward = {**images, **facts, "maps": number, "grads": number, "of_images": x, "of_targets": x, **sizes}
+    tile = {"WINDOW": WINDOW, "ROWS": ROWS, "BLOCK": BLOCK}
+    return tuple(
+        Launch(
+            function=function,
+            signature=signature,
+            constants=constants | tile,
+            num_warps=WARPS,
+            divisible=tuple(name for name in signature if name not in ("strips", "size")),
+            is_vectorised=False,  # windows begin at every pixel: neighbours load from neighbouring addresses
+        )
+        for function, signature, constants in (
+            (_forward, forward, {"STORES_SUMMANDS": False, "C1": C1, "C2": C2}),
+            (_forward, forward, {"STORES_SUMMANDS": True, "C1": C1, "C2": C2}),
+            (_backward, backward, {}),
+        )
     )
 
 
@@ -209,7 +355,7 @@ KERNEL = Kernel(
     why_not=why_not,
     cases=(
         _case("plain", 2, 9, 12),
-        _case("ragged", 1, ROWS + 9, BLOCK + 8),
+        _case("ragged", 1, ROWS + 8, BLOCK + 8),
         _case("one window", 3, 7, 7),
         _case("no rows", 0, 8, 8),
         _case("100 data ranges above", 2, 9, 10, level=600.0),
@@ -219,5 +365,5 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
-    launches=tuple(map(_launch, ("fp32", "bf16"))),
+    launches=tuple(launch for element in ("fp32", "bf16") for launch in _launches(element)),
 )
