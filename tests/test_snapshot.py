@@ -1,6 +1,7 @@
 """A snapshot holds the whole model, for every workload: what the judge loads is what the racer had.
 
-Models are made small for the default run; at full size they are marked slow.
+The default run takes the pocket suite's models, one of each kind, and the development ones; the others, and all
+at full size, are marked slow.
 """
 
 from dataclasses import replace
@@ -16,11 +17,16 @@ from timetrial.engine.errors import SnapshotError
 from timetrial.engine.judge import require_same_entries
 from timetrial.engine.seeds import random_key
 from timetrial.engine.workload_torch import named_tensors
-from timetrial.workloads import WORKLOADS
+from timetrial.workloads import SUITES, WORKLOADS
 
 SIZES = {"small": small, "full": lambda model: model}
 CASES = [
-    pytest.param(name, size, marks=[pytest.mark.slow] if size == "full" else [], id=f"{name}-{size}")
+    pytest.param(
+        name,
+        size,
+        marks=[pytest.mark.slow] if size == "full" or name in SUITES["algoperf"] + SUITES["variants"] else [],
+        id=f"{name}-{size}",
+    )
     for name, facts in WORKLOADS.items()
     for size in (("small",) if small(facts.model) == facts.model else ("small", "full"))
     if name != "toy_large"
