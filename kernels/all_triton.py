@@ -1,12 +1,13 @@
-"""All operations that have a Triton kernel, by name. Needs torch and Triton."""
+"""All operations that have a Triton kernel, by name, and all that is compiled. Needs torch and Triton."""
 
 from timetrial.kernels import (
     layer_norm_triton,
     linear_cross_entropy_triton,
+    optimizer_step_triton,
     sigmoid_cross_entropy_triton,
     softmax_cross_entropy_triton,
 )
-from timetrial.kernels.kernel import Kernel
+from timetrial.kernels.kernel import Kernel, Launch
 
 KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
@@ -16,4 +17,10 @@ KERNELS: dict[str, Kernel] = {
         layer_norm_triton.KERNEL,
         linear_cross_entropy_triton.KERNEL,
     )
+}
+
+# Of every kernel, and of what is in place and so no `Kernel`.
+LAUNCHES: dict[str, tuple[Launch, ...]] = {
+    **{name: kernel.launches for name, kernel in KERNELS.items()},
+    "optimizer_step": optimizer_step_triton.LAUNCHES,
 }
