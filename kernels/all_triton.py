@@ -3,6 +3,7 @@
 from timetrial.kernels import (
     layer_norm_triton,
     linear_cross_entropy_triton,
+    newton_schulz_triton,
     optimizer_step_triton,
     sigmoid_cross_entropy_triton,
     softmax_cross_entropy_triton,
@@ -16,6 +17,7 @@ KERNELS: dict[str, Kernel] = {
         sigmoid_cross_entropy_triton.KERNEL,
         layer_norm_triton.KERNEL,
         linear_cross_entropy_triton.KERNEL,
+        newton_schulz_triton.KERNEL,
     )
 }
 

@@ -28,6 +28,14 @@ CASES = [
     for dtype in kernel.dtypes
 ]
 FIRST = [(name, next(case for case in kernel.cases if not case.is_large)) for name, kernel in KERNELS.items()]
+DIFFERENTIABLE = [
+    (name, case)
+    for name, case in FIRST
+    if any(
+        isinstance(a, torch.Tensor) and a.requires_grad
+        for a in case.make(torch.Generator(), torch.float32, CPU)
+    )
+]
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +94,7 @@ def test_a_kernel_is_as_exact_as_its_plain_form(name, case, dtype):
             assert (ours - exact).abs().max() <= allowed
 
 
-@pytest.mark.parametrize(("name", "case"), FIRST, ids=list(KERNELS))
+@pytest.mark.parametrize(("name", "case"), DIFFERENTIABLE, ids=[name for name, _ in DIFFERENTIABLE])
 def test_the_plain_form_has_the_gradient_of_finite_differences(name, case):
     assert torch.autograd.gradcheck(KERNELS[name].reference, copies(made(case, "float64"), torch.float64))
 
