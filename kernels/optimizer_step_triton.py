@@ -238,6 +238,8 @@ LAUNCHES = (
         HAS_LIMIT=True,
     ),
     _launch(_squares, {**_LISTS, "sums": "*fp32", "num_tensors": "i32"}, ELEMENT=tl.float32, BLOCK=BLOCK),
-    *(_step_launch(kind, tl.float32) for kind in NUM_MOMENTS),
+    _step_launch("nadamw", tl.float32),
+    _step_launch("nesterov", tl.float32),
+    _step_launch("lion", tl.float32),
     _step_launch("nadamw", tl.bfloat16),
 )
