@@ -74,6 +74,14 @@ def exactness(kernel: Kernel, arguments: Arguments, dtype: str) -> Iterator[Exac
         yield Exactness(what=what, error=error, allowed=allowed)
 
 
+def is_repeatable(kernel: Kernel, arguments: Arguments) -> bool:
+    """Whether the fused form gives the same bits twice."""
+    one, other = (results(kernel.fused, copies(arguments)) for _ in range(2))
+    return all(
+        _equal(a, b, where=torch.ones_like(a, dtype=torch.bool)) for a, b in zip(one, other, strict=True)
+    )
+
+
 def _equal(one: Tensor, other: Tensor, *, where: Tensor) -> bool:
     return torch.allclose(one[where], other[where], rtol=0, atol=0, equal_nan=True)
 
@@ -83,8 +91,10 @@ def _named_results(function: Function, arguments: Arguments) -> list[tuple[str, 
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     places = [n for n, a in enumerate(arguments) if isinstance(a, Tensor) and a.requires_grad]
     differentiable = [output for output in outputs if output.requires_grad]
-    generator = torch.Generator().manual_seed(1)
-    above = [torch.randn(o.shape, generator=generator).to(o) for o in differentiable]
+    above = [
+        torch.randn(o.shape, generator=torch.Generator(o.device).manual_seed(n), device=o.device).to(o.dtype)
+        for n, o in enumerate(differentiable, 1)
+    ]
     gradients = torch.autograd.grad(differentiable, [arguments[n] for n in places], above) if places else ()
     named = [(f"output {n}", value) for n, value in enumerate(outputs, 1)]
     named += [(f"gradient of argument {n + 1}", value) for n, value in zip(places, gradients, strict=True)]
