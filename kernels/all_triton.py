@@ -1,10 +1,12 @@
 """All operations that have a Triton kernel, by name, and all that is compiled. Needs torch and Triton."""
 
 from timetrial.kernels import (
+    gather_rows_triton,
     layer_norm_triton,
     linear_cross_entropy_triton,
     newton_schulz_triton,
     optimizer_step_triton,
+    segment_sum_triton,
     sigmoid_cross_entropy_triton,
     softmax_cross_entropy_triton,
 )
@@ -18,6 +20,8 @@ KERNELS: dict[str, Kernel] = {
         layer_norm_triton.KERNEL,
         linear_cross_entropy_triton.KERNEL,
         newton_schulz_triton.KERNEL,
+        segment_sum_triton.KERNEL,
+        gather_rows_triton.KERNEL,
     )
 }
 
