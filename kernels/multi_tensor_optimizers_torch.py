@@ -54,6 +54,10 @@ class MultiTensorOptimizer(torch.optim.Optimizer):
                 raise ValueError(f"parameter {place} of a group has gaps in memory: it should have none")
         group["t"] = torch.zeros((), dtype=torch.int64, device=parameters[0].device)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, which finds the addresses of its own tensors anew."""
+        return {**super().__getstate__(), "max_norm": self.max_norm, "_squares": None, "_batches": {}}
+
     @property
     def gradient_norm(self) -> Tensor | None:
         """Of all gradients of the last step before clipping, () float32; None without `max_norm`."""

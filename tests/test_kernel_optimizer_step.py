@@ -4,6 +4,7 @@ Truth is a float64 statement of each rule, and nothing may be further from it th
 SLACK.
 """
 
+import copy
 import os
 from itertools import islice
 from unittest import mock
@@ -221,6 +222,22 @@ def test_a_resumed_optimizer_goes_on_to_the_same_bits(form, dtype):
     assert all(torch.equal(*pair) for pair in zip(straight, resumed, strict=True))
     assert other.state[resumed[0]]["second"].dtype == torch.float32
     assert all(torch.equal(*(o.param_groups[0]["t"] for o in pair)) for pair in [(optimizer, other)])
+
+
+def test_a_copied_optimizer_steps_its_own_parameters(form):
+    parameters = leaves()
+    optimizer = subject.SGD(parameters, lr=RATE, **MOMENTUM, max_norm=0.5)
+    set_gradients(parameters, 0)
+    optimizer.step()
+    before = [p.detach().clone() for p in parameters]
+    others, other = copy.deepcopy((parameters, optimizer))
+    set_gradients(others, 1)
+    other.step()
+    assert all(torch.equal(*pair) for pair in zip(parameters, before, strict=True))
+    set_gradients(parameters, 1)
+    optimizer.step()
+    assert all(torch.equal(*pair) for pair in zip(parameters, others, strict=True))
+    assert torch.equal(other.gradient_norm, optimizer.gradient_norm)
 
 
 def test_autograd_is_told_that_parameters_have_changed(form):

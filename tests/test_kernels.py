@@ -30,10 +30,7 @@ FIRST = [(name, next(case for case in kernel.cases if not case.is_large)) for na
 DIFFERENTIABLE = [
     (name, case)
     for name, case in FIRST
-    if any(
-        isinstance(a, torch.Tensor) and a.requires_grad
-        for a in made(case, "float32", CPU)
-    )
+    if any(isinstance(a, torch.Tensor) and a.requires_grad for a in made(case, "float32", CPU))
 ]
 
 

@@ -1,7 +1,8 @@
 """Every model compiles whole, its training step included, and only once.
 
-By default small models are traced by Dynamo and AOTAutograd, which is where graphs break, and not lowered to machine
-code; full-size ones, and one through Inductor, are marked slow. `benchmarks/steps.py` runs all full-size steps.
+By default small models of the base workloads are traced by Dynamo and AOTAutograd, which is where graphs break, and not
+lowered to machine code; the others, full-size ones and what goes through Inductor are marked slow.
+`benchmarks/steps.py` runs all full-size steps.
 """
 
 import copy
@@ -63,7 +64,7 @@ def assert_compiles_whole(name, model, backend):
         torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("name", slow(SUITES["variants"]))
+@pytest.mark.parametrize("name", slow(SUITES["variants"] + SUITES["pocket"]))
 def test_the_loss_and_its_gradient_compile_whole_in_torch(name):
     assert_compiles_whole(name, small(WORKLOADS[name].model), "aot_eager")
 
