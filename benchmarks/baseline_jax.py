@@ -13,7 +13,6 @@ from timetrial.engine.submission import load
 from timetrial.engine.total import Total
 from timetrial.submissions import SUBMISSIONS
 
-
 _COMPILED = TemporaryDirectory()
 
 
