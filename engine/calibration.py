@@ -6,6 +6,7 @@ not move. Then a judge evaluates what was trained, twice, so that a race can say
 (`forecast.py`). The answer is kept per machine, framework and versions.
 """
 
+import fcntl
 import statistics
 from pathlib import Path
 
@@ -101,8 +102,11 @@ class PaceCache:
         return self._read().get(key)
 
     def put(self, key: str, pace: Pace) -> None:
+        """Keep a pace; what another race keeps at the same time is kept too."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(self._path, self._read() | {key: pace})
+        with self._path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            write_json_atomic(self._path, self._read() | {key: pace})
 
     def _read(self) -> dict[str, Pace]:
         if not self._path.exists():
