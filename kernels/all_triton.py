@@ -1,6 +1,7 @@
 """All operations that have a Triton kernel, by name, and all that is compiled. Needs torch and Triton."""
 
 from timetrial.kernels import (
+    embedding_interaction_triton,
     gather_rows_triton,
     layer_norm_triton,
     linear_cross_entropy_triton,
@@ -22,6 +23,7 @@ KERNELS: dict[str, Kernel] = {
         newton_schulz_triton.KERNEL,
         segment_sum_triton.KERNEL,
         gather_rows_triton.KERNEL,
+        embedding_interaction_triton.KERNEL,
     )
 }
 
