@@ -39,8 +39,8 @@ from timetrial.kernels.kernel import (
 
 MOST_VECTORS = 32  # of an example
 LEAST_TILE = 16  # of what tl.dot multiplies
-# Columns that are multiplied at a time. All 128 at once took the forward pass 238 registers, and a multiprocessor held two
-# programs; of 94 it holds five, each of which loads three blocks ahead.
+# Columns that are multiplied at a time. All 128 at once took the forward pass 238 registers, and a multiprocessor held
+# two programs; of 94 it holds five, each of which loads three blocks ahead.
 BLOCK, NUM_STAGES = 32, 4
 NUM_WARPS = 4  # a quarter of the products each
 
