@@ -37,7 +37,7 @@ def test_order_names_the_rows_of_each_segment_as_they_came():
         [2 * CHUNK, 0, CHUNK + 1],
         [1, 2 * CHUNK, 2 * CHUNK - 1],
         [CHUNK - 1, CHUNK + 1, 3 * CHUNK + 2, CHUNK + 7, 0],
-        [(CHUNK + 1) * CHUNK + 3],
+        [CHUNK * CHUNK + 3],
     ],
 )
 def test_wherever_a_segment_begins_and_ends_each_of_its_rows_counts_once(lengths):
