@@ -8,7 +8,7 @@ bytes that must move at the rate of the copy, or the products at the rate of the
 whichever takes longer.
 
 A time is the median on the device, the level-2 cache flushed before each, launching left out (`device_time.py`). What
-takes long is compiling: when --minutes are over, what has not been compiled is left out, and a dash says so. The
+takes long is compiling: when --minutes are over, what has not been timed is left out, and a line or a dash says so. The
 command ends with 1 if a kernel is wrong. --record writes results/kernels.json.
 
 Without a GPU, `TRITON_INTERPRET=1 python benchmarks/kernels.py --small` goes through the same: all small cases are
@@ -24,6 +24,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from time import monotonic
+from typing import Literal
 
 import click
 import torch
@@ -39,6 +40,7 @@ from timetrial.kernels.kernel import Arguments, Case, Cost, Function, Kernel
 
 RESULTS = Path(__file__).parent / "results" / "kernels.json"
 PASSES = ("forward", "both")
+Size = Literal["small", "large"]
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ class Row:
         return f"{self.kernel}, {self.case}, {self.dtype}"
 
 
-def chosen(names: tuple[str, ...], *, large: bool) -> Iterator[tuple[Kernel, Case, str]]:
+def chosen(names: tuple[str, ...], size: Size) -> Iterator[tuple[Kernel, Case, str]]:
     for name in names:
         kernel = KERNELS[name]
         for case in kernel.cases:
-            if case.is_large == large:
+            if case.size == size:
                 for dtype in kernel.dtypes:
                     yield kernel, case, dtype
 
@@ -93,10 +95,10 @@ def faults(kernel: Kernel, case: Case, dtype: str, device: torch.device) -> list
     return found
 
 
-def check(names: tuple[str, ...], *, large: bool, device: torch.device) -> int:
+def check(names: tuple[str, ...], size: Size, device: torch.device) -> int:
     """Print what is wrong, and how many cases went well; the number of cases that did not."""
     checked, bad = 0, 0
-    for kernel, case, dtype in chosen(names, large=large):
+    for kernel, case, dtype in chosen(names, size):
         title = f"{kernel.name}, {case.name}, {dtype}"
         try:
             found = faults(kernel, case, dtype, device)
@@ -112,9 +114,7 @@ def check(names: tuple[str, ...], *, large: bool, device: torch.device) -> int:
         bad += bool(found)
         for fault in found:
             click.echo(f"  {title}: {fault}", err=True)
-    click.echo(
-        f"{checked - bad} of {checked} {'large' if large else 'small'} cases are as exact as they must be"
-    )
+    click.echo(f"{checked - bad} of {checked} {size} cases are as exact as they must be")
     return bad
 
 
@@ -206,7 +206,7 @@ def record(rows: list[Row], rates: Rates) -> None:
 @click.command()
 @click.argument("kernels", nargs=-1, type=click.Choice(list(KERNELS)))
 @click.option("--small", is_flag=True, help="Small cases under Triton's interpreter, on the CPU.")
-@click.option("--minutes", default=7.0, show_default=True, help="After these, nothing more is compiled.")
+@click.option("--minutes", default=7.0, show_default=True, help="After these, nothing more is timed.")
 @click.option("--record", "is_recorded", is_flag=True, help="Write results/kernels.json.")
 def main(kernels: tuple[str, ...], small: bool, minutes: float, is_recorded: bool) -> None:
     """Check and time KERNELS, or all."""
@@ -228,13 +228,18 @@ def main(kernels: tuple[str, ...], small: bool, minutes: float, is_recorded: boo
         click.echo(
             f"{torch.cuda.get_device_name()}: {rates.copied_bytes / 1e12:.2f} TB/s copied; TFLOP/s {flops}"
         )
-    bad = check(names, large=False, device=device)
+    bad = check(names, "small", device)
     if not small:
-        bad += check(names, large=True, device=device)
-    cases = chosen(names, large=not small)
+        bad += check(names, "large", device)
+    cases = chosen(names, "large")
     if small:
         cases = ((KERNELS[name], KERNELS[name].cases[0], "float32") for name in names)
-    rows = list(timed(cases, rates, timer, device))
+    rows = []
+    for row in timed(cases, rates, timer, device):
+        rows.append(row)
+        if monotonic() - started > 60 * minutes:
+            click.echo(f"no time is left for what comes after {row.title}", err=True)
+            break
     for row in rows:
         if monotonic() - started < 60 * minutes:
             time_compiled(row, timer, device)

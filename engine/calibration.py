@@ -6,7 +6,6 @@ not move. Then a judge evaluates what was trained, twice, so that a race can say
 (`forecast.py`). The answer is kept per machine, framework and versions.
 """
 
-import fcntl
 import statistics
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import msgspec
 from timetrial.engine.clock import now_ns, seconds
 from timetrial.engine.errors import Error
 from timetrial.engine.link import Gone, Link
+from timetrial.engine.lock import locked
 from timetrial.engine.messages import (
     Failed,
     Go,
@@ -103,9 +103,7 @@ class PaceCache:
 
     def put(self, key: str, pace: Pace) -> None:
         """Keep a pace; what another race keeps at the same time is kept too."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._path.with_suffix(".lock")):
             write_json_atomic(self._path, self._read() | {key: pace})
 
     def _read(self) -> dict[str, Pace]:

@@ -23,10 +23,12 @@ CASES = [
     pytest.param(name, case, dtype, id=f"{name}-{case.name}-{dtype}")
     for name, kernel in KERNELS.items()
     for case in kernel.cases
-    if not case.is_large
+    if case.size == "small"
     for dtype in kernel.dtypes
 ]
-FIRST = [(name, next(case for case in kernel.cases if not case.is_large)) for name, kernel in KERNELS.items()]
+FIRST = [
+    (name, next(case for case in kernel.cases if case.size == "small")) for name, kernel in KERNELS.items()
+]
 DIFFERENTIABLE = [
     (name, case)
     for name, case in FIRST

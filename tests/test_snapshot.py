@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from small_models import small
+from workload_cases import sized_workloads
 
 from timetrial.engine.device import open_device
 from timetrial.engine.errors import SnapshotError
@@ -20,21 +21,10 @@ from timetrial.engine.workload_torch import named_tensors
 from timetrial.workloads import SUITES, WORKLOADS
 
 SIZES = {"small": small, "full": lambda model: model}
-CASES = [
-    pytest.param(
-        name,
-        size,
-        marks=[pytest.mark.slow] if size == "full" or name in SUITES["algoperf"] + SUITES["variants"] else [],
-        id=f"{name}-{size}",
-    )
-    for name, facts in WORKLOADS.items()
-    for size in (("small",) if small(facts.model) == facts.model else ("small", "full"))
-    if name != "toy_large"
-]
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
-@pytest.mark.parametrize(("name", "size"), CASES)
+@pytest.mark.parametrize(("name", "size"), sized_workloads(SUITES["algoperf"] + SUITES["variants"]))
 def test_a_snapshot_is_the_whole_model(name: str, size: str, framework: Any, tmp_path: Any) -> None:
     facts = WORKLOADS[name]
     device = open_device(framework, compile_cache=str(tmp_path / "cache"))

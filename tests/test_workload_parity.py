@@ -16,6 +16,7 @@ import pytest
 import torch
 from small_models import affordable, small
 from workload_batches import random_batch
+from workload_cases import sized_workloads, workloads
 
 from timetrial.engine.device_torch import placed_batch
 from timetrial.workloads import SUITES, WORKLOADS
@@ -31,25 +32,6 @@ QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA c
 # leaky ReLU that two roundings fall on either side of: at full size each framework is up to 3.5e-4 from float64.
 TOLERANCE = {"float32": 1e-3, "float64": 1e-10}
 SIZES = {"small": small, "full": affordable}
-
-
-def cases(slow_names):
-    """(workload, size); one whose model is small as it is has one case. Full size and `slow_names` are slow."""
-    return [
-        pytest.param(
-            name,
-            size,
-            marks=[pytest.mark.slow] if size == "full" or name in slow_names else [],
-            id=f"{name}-{size}",
-        )
-        for name, facts in WORKLOADS.items()
-        for size in (("small",) if small(facts.model) == facts.model else ("small", "full"))
-    ]
-
-
-def slow(chosen):
-    """All workloads, of which the `chosen` ones are marked slow."""
-    return [pytest.param(n, marks=[pytest.mark.slow] if n in chosen else []) for n in WORKLOADS]
 
 
 def sized(name, size):
@@ -206,13 +188,13 @@ def compare(side):
     )
 
 
-@pytest.mark.parametrize(("name", "size"), cases(SUITES["pocket"] + SUITES["algoperf"]))
+@pytest.mark.parametrize(("name", "size"), sized_workloads(SUITES["pocket"] + SUITES["algoperf"]))
 def test_both_frameworks_compute_the_same_in_float64(name, size):
     with jax.enable_x64(True):
         compare(Side(sized(name, size), "float64"))
 
 
-@pytest.mark.parametrize(("name", "size"), cases(SUITES["variants"] + SUITES["algoperf"]))
+@pytest.mark.parametrize(("name", "size"), sized_workloads(SUITES["variants"] + SUITES["algoperf"]))
 def test_both_frameworks_compute_the_same_in_float32(name, size):
     compare(Side(sized(name, size), "float32"))
 
@@ -265,7 +247,7 @@ def test_the_output_layer_is_named(name):
     )
 
 
-@pytest.mark.parametrize("name", slow(SUITES["algoperf"]))
+@pytest.mark.parametrize("name", workloads(SUITES["algoperf"]))
 def test_initial_weights_have_the_same_distribution(name):
     """Per tensor: the standard deviations agree as far as their sizes let one tell, and so do constants."""
     facts = sized(name, "small")

@@ -6,9 +6,9 @@ model   bottom perceptron 256-16 of the counts; one table of 2,048 rows of 16 fo
         of the 27 vectors, each with itself too; top perceptron 512-512-256-128-1; 669,713 parameters
 loss    binary cross-entropy; label smoothing is ignored
 metric  loss in nats, lower is better
-target  losses below, by benchmarks/set_targets.py: what five runs of the self-tuning NAdamW baseline in torch and
-        five in JAX have all reached after 75 % of step_hint (benchmarks/results/targets_criteo1tb_pocket.json); of
-        five more seeds in JAX, those of agreement.py, one gets to 0.4361 and misses it
+target  losses below, by benchmarks/set_targets.py --jax 5: what five runs of the self-tuning NAdamW baseline in torch
+        and five in JAX have all reached after 75 % of step_hint (benchmarks/results/targets_criteo1tb_pocket.json);
+        of five more seeds in JAX, those of agreement.py, one gets to 0.4361 and misses it
 budget  2,160 steps of the baseline at batch 512 (Criteo's 262,144 / 512), evaluated every 90; step_hint 1,800
 cost    30 to 45 s of one CPU core to the target, 28 ms a step; 47 MB of arrays, 9 MB download
 source  AlgoPerf's criteo1tb (arXiv 2306.07179): DLRM-small, with its initial distributions, its features and its
