@@ -10,7 +10,7 @@ import sys
 import click
 
 from timetrial.kernels.ahead_of_time_triton import TARGETS, faults, inspect
-from timetrial.kernels.all_triton import KERNELS
+from timetrial.kernels.all_triton import LAUNCHES
 from timetrial.kernels.kernel import Launch
 
 
@@ -24,16 +24,16 @@ def title(launch: Launch) -> str:
 
 
 @click.command()
-@click.argument("kernels", nargs=-1, type=click.Choice(list(KERNELS)))
+@click.argument("kernels", nargs=-1, type=click.Choice(list(LAUNCHES)))
 def main(kernels: tuple[str, ...]) -> None:
     """Compile KERNELS, or all."""
-    width = max(len(title(launch)) for name in kernels or KERNELS for launch in KERNELS[name].launches)
+    width = max(len(title(launch)) for name in kernels or LAUNCHES for launch in LAUNCHES[name])
     click.echo(
         f"{'kernel':{width}}{'target':>7}{'regs':>6}{'spills':>8}{'shared':>9}{'loads':>7}{'of 16 B':>9}{'matrix':>8}"
     )
     has_faults = False
-    for name in kernels or KERNELS:
-        for launch in KERNELS[name].launches:
+    for name in kernels or LAUNCHES:
+        for launch in LAUNCHES[name]:
             for target in TARGETS:
                 report = inspect(launch, target)
                 click.echo(

@@ -11,7 +11,8 @@
    low miss them, as it should?
 3. The same for other algorithms and settings: what tuning is worth, and whether momentum SGD works.
 
-Torch on the CPU, without a race; results go to benchmarks/results/targets_WORKLOAD.json.
+Torch on the CPU, without a race; with --jax, that many runs of the baseline in JAX count too (for small data on which
+the frameworks' different random numbers make unlike runs). Results go to benchmarks/results/targets_WORKLOAD.json.
 """
 
 import json
@@ -226,11 +227,22 @@ def row_of(
     }
 
 
+def run_in_jax(facts: WorkloadFacts, seed: int, data: Path) -> list[Evaluation]:
+    """The baseline in JAX."""
+    import baseline_jax
+
+    return [
+        Evaluation(step=step, seconds=seconds, validation=validation, test=test)
+        for step, seconds, validation, test in baseline_jax.train(facts, facts.step_hint, seed, data)
+    ]
+
+
 @click.command()
 @click.argument("workload", type=click.Choice(sorted(OTHERS)))
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the prepared data.")
 @click.option("--seeds", default=5, show_default=True, help="Runs of the baseline.")
-def main(workload: str, data: Path, seeds: int) -> None:
+@click.option("--jax", "jax_seeds", default=0, show_default=True, help="Runs of the baseline in JAX.")
+def main(workload: str, data: Path, seeds: int, jax_seeds: int) -> None:
     """Set WORKLOAD's targets and show who reaches them."""
     facts = WORKLOADS[workload]
     facts.dataset.prepare(data, None)
@@ -239,10 +251,14 @@ def main(workload: str, data: Path, seeds: int) -> None:
     def run(configuration: Configuration, seed: int) -> list[Evaluation]:
         return list(train(facts, configuration, facts.step_hint, seed, data))
 
-    baselines = [run(BASELINE, seed) for seed in range(seeds)]
-    targets = targets_of(facts, baselines)
+    baselines = {("torch", seed): run(BASELINE, seed) for seed in range(seeds)}
+    baselines |= {("jax", seed): run_in_jax(facts, seed, data) for seed in range(jax_seeds)}
+    targets = targets_of(facts, list(baselines.values()))
     click.echo(f"validation target {targets[0]:.6f}, test target {targets[1]:.6f}")
-    rows = [row_of(facts, BASELINE, seed, baseline, targets) for seed, baseline in enumerate(baselines)]
+    rows = [
+        {"framework": framework} | row_of(facts, BASELINE, seed, baseline, targets)
+        for (framework, seed), baseline in baselines.items()
+    ]
     badly_tuned = replace(BASELINE, learning_rate=BASELINE.learning_rate / 30)
     for configuration in (badly_tuned, *OTHERS[workload]):
         rows.append(row_of(facts, configuration, 0, run(configuration, 0), targets))

@@ -6,8 +6,8 @@ examples per second of processor time (set-up, compilation and the first step le
 held. The reference's figures beside them are those of AlgoPerf's own code: eager torch (or JAX) with its NAdamW, one
 thread of a loaded machine of this kind, so a ratio to them is only as good as the two machines are alike.
 
-Criteo's table has 524,288 rows here instead of 4,194,304. Results go to benchmarks/results/steps.json; cases that
-are not asked for keep what the file says of them.
+Criteo's table has 524,288 rows here instead of 4,194,304. Each result goes to benchmarks/results/steps.json as soon as
+it is there, with its machine; cases that are not asked for keep what the file says of them.
 """
 
 import json
@@ -221,6 +221,8 @@ def main(workloads: tuple[str, ...], only: str | None) -> None:
         click.echo(json.dumps(measure(name, int(size), mode)))
         return
     rows: dict[str, Any] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else {}
+    versions = {name: provenance.framework_version(name) for name in ("torch", "jax")}
+    machine = {**provenance.hardware(), **provenance.versions(), **versions}
     click.echo(f"{'case':26}{'mode':16}{'examples/CPU-s':>15}{'reference':>11}{'ratio':>7}{'peak GiB':>10}")
     for case in CASES:
         for mode in MODES if not workloads or case[0] in workloads else ():
@@ -228,16 +230,11 @@ def main(workloads: tuple[str, ...], only: str | None) -> None:
             reference = REFERENCE.get((case, mode.split()[0]))
             rate = row["examples_per_cpu_second"]
             row |= {"reference": reference, "ratio": reference and rate / reference}
-            rows[f"{case[0]} at {case[1]}, {mode}"] = row
+            rows[f"{case[0]} at {case[1]}, {mode}"] = row | {"date": utc_timestamp(), "machine": machine}
+            write_json_atomic(RESULTS, {"command": "python benchmarks/steps.py", "rows": rows})
             beside = f"{reference:11.5g}{rate / reference:7.2f}" if reference else f"{'-':>11}{'-':>7}"
             name = f"{case[0]} at {case[1]}"
             click.echo(f"{name:26}{mode:16}{rate:15.4g}{beside}{row['peak_memory_gib']:10.2f}")
-    versions = {name: provenance.framework_version(name) for name in ("torch", "jax")}
-    machine = {**provenance.hardware(), **provenance.versions(), **versions}
-    write_json_atomic(
-        RESULTS,
-        {"command": "python benchmarks/steps.py", "date": utc_timestamp(), "machine": machine, "rows": rows},
-    )
 
 
 if __name__ == "__main__":

@@ -11,10 +11,9 @@ has a manifest is finished. A lock file makes simultaneous preparations wait for
 into memory is converted part by part: `parts.py`.
 """
 
-import fcntl
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +21,7 @@ import msgspec
 import numpy as np
 
 from timetrial.data_loading.checksum import sha256_of
+from timetrial.engine import lock
 from timetrial.engine.errors import DataError
 
 Side = Literal["training", "evaluation"]
@@ -146,13 +146,9 @@ def verify(folder: Path, name: str, checked: Callable[[int, int], None]) -> int:
     return total
 
 
-@contextmanager
-def locked(folder: Path, name: str) -> Iterator[None]:
+def locked(folder: Path, name: str) -> AbstractContextManager[None]:
     """One preparation of a dataset at a time; the others wait."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return lock.locked(folder / f".{name}.lock")
 
 
 def scratch_folder(folder: Path, name: str) -> Path:

@@ -14,6 +14,7 @@ import msgspec
 from timetrial.engine.clock import now_ns, seconds
 from timetrial.engine.errors import Error
 from timetrial.engine.link import Gone, Link
+from timetrial.engine.lock import locked
 from timetrial.engine.messages import (
     Failed,
     Go,
@@ -101,8 +102,9 @@ class PaceCache:
         return self._read().get(key)
 
     def put(self, key: str, pace: Pace) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(self._path, self._read() | {key: pace})
+        """Keep a pace; what another race keeps at the same time is kept too."""
+        with locked(self._path.with_suffix(".lock")):
+            write_json_atomic(self._path, self._read() | {key: pace})
 
     def _read(self) -> dict[str, Pace]:
         if not self._path.exists():

@@ -1,14 +1,21 @@
-"""All operations that have a Triton kernel, by name. Needs torch and Triton."""
+"""All operations that have a Triton kernel, by name, and all that is compiled. Needs torch and Triton."""
 
 from timetrial.kernels import (
     depthwise_conv_glu_triton,
+    embedding_interaction_triton,
+    gather_rows_triton,
     layer_norm_triton,
+    linear_cross_entropy_triton,
     log_mel_triton,
+    masked_batch_norm_triton,
+    newton_schulz_triton,
+    optimizer_step_triton,
+    segment_sum_triton,
     sigmoid_cross_entropy_triton,
     softmax_cross_entropy_triton,
     ssim_triton,
 )
-from timetrial.kernels.kernel import Kernel
+from timetrial.kernels.kernel import Kernel, Launch
 
 KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
@@ -16,8 +23,20 @@ KERNELS: dict[str, Kernel] = {
         softmax_cross_entropy_triton.KERNEL,
         sigmoid_cross_entropy_triton.KERNEL,
         layer_norm_triton.KERNEL,
+        linear_cross_entropy_triton.KERNEL,
+        newton_schulz_triton.KERNEL,
+        masked_batch_norm_triton.KERNEL,
+        segment_sum_triton.KERNEL,
+        gather_rows_triton.KERNEL,
+        embedding_interaction_triton.KERNEL,
         depthwise_conv_glu_triton.KERNEL,
         ssim_triton.KERNEL,
         log_mel_triton.KERNEL,
     )
+}
+
+# Of every kernel, and of what is in place and so no `Kernel`.
+LAUNCHES: dict[str, tuple[Launch, ...]] = {
+    **{name: kernel.launches for name, kernel in KERNELS.items()},
+    "optimizer_step": optimizer_step_triton.LAUNCHES,
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -22,11 +22,11 @@ VALUES_A_THREAD = 8  # 16 bytes of bfloat16
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Arguments that an operation is tested on, or measured on if they are `is_large`."""
+    """Arguments of an operation: small ones to test it on, moderate ones to measure a CPU on, large ones for a GPU."""
 
     name: str
     make: Callable[["torch.Generator", "torch.dtype", "torch.device"], Arguments]
-    is_large: bool = False
+    size: Literal["small", "moderate", "large"] = "small"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -322,7 +322,7 @@ KERNEL = Kernel(
         _case("all padding", 2, 90, padded=1e9),
         _case("loud", 2, 131, loudness=30_000.0),
         _case("quiet", 2, 131, loudness=1e-3),
-        _case("librispeech", 256, 320_000, length=400, hop=160, quarter=128, bins=80, is_large=True),
+        _case("librispeech", 256, 320_000, length=400, hop=160, quarter=128, bins=80, size="large"),
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,

@@ -123,7 +123,7 @@ def test_bad_input_is_one_sentence_exit_code_2_and_nothing_written(
 
 @pytest.mark.parametrize(
     "framework",
-    ["torch", "jax"],
+    ["torch", pytest.param("jax", marks=pytest.mark.slow)],
 )
 def test_an_external_race_draws_distinct_points_and_is_scored(
     framework: str, tmp_path: Path, home: Path

@@ -6,6 +6,7 @@ from functools import cache, partial
 import flax.linen as nn
 import jax
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from tiny_speech import TINY, batch
@@ -155,6 +156,7 @@ def test_jax_hides_in_training_alone_and_takes_a_traced_rate():
     assert "random_bits" not in str(evaluated)
 
 
+@pytest.mark.slow  # test_workload_compile.py has one in the default run
 def test_torch_compiles_whole():
     module = conformer_torch.program(TINY).module().train()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")

@@ -43,7 +43,7 @@ def scores_of(rows, mode, rules):
 rulesets = st.sampled_from([V05, V06, POCKET])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(trials(), rulesets, st.randoms(use_true_random=False))
 def test_numbers_and_order_of_trials_and_studies_do_not_matter(rows, rules, generator):
     order = {
@@ -61,7 +61,7 @@ def test_numbers_and_order_of_trials_and_studies_do_not_matter(rows, rules, gene
         pd.testing.assert_series_equal(scores_of(rows, mode, rules), scores_of(renumbered, mode, rules))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(trials(), rulesets)
 def test_names_of_submissions_do_not_matter(rows, rules):
     renamed = [row | {"submission": {"s0": "z", "s1": "m", "s2": "a"}[row["submission"]]} for row in rows]
@@ -70,7 +70,7 @@ def test_names_of_submissions_do_not_matter(rows, rules):
         assert before.tolist() == [after[{"s0": "z", "s1": "m", "s2": "a"}[name]] for name in before.index]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(trials(), rulesets, st.data())
 def test_a_faster_trial_never_lowers_the_score(rows, rules, data):
     place = data.draw(st.integers(0, len(rows) - 1))
@@ -87,7 +87,7 @@ def test_a_faster_trial_never_lowers_the_score(rows, rules, data):
         assert scores_of(faster, mode, rules)[name] >= scores_of(rows, mode, rules)[name] - 1e-9
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(trials(), rulesets, st.floats(1.0, 3.0))
 def test_a_submission_slower_everywhere_changes_no_other_score(rows, rules, factor):
     slow = []
@@ -129,7 +129,7 @@ def test_the_order_in_which_files_were_made_does_not_matter(tmp_path, seed):
     pd.testing.assert_frame_equal(fields[0].curves, fields[1].curves)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(trials(), st.sampled_from(MODES))
 def test_scoring_changes_nothing_that_it_was_given(rows, mode):
     field = field_of(rows)

@@ -1,6 +1,7 @@
 """A snapshot holds the whole model, for every workload: what the judge loads is what the racer had.
 
-Models are made small for the default run; at full size they are marked slow.
+The default run takes the pocket suite's models, one of each kind, and the development ones; the others, and all
+at full size, are marked slow.
 """
 
 from dataclasses import replace
@@ -10,25 +11,20 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from small_models import small
+from workload_cases import sized_workloads
 
 from timetrial.engine.device import open_device
 from timetrial.engine.errors import SnapshotError
 from timetrial.engine.judge import require_same_entries
 from timetrial.engine.seeds import random_key
 from timetrial.engine.workload_torch import named_tensors
-from timetrial.workloads import WORKLOADS
+from timetrial.workloads import SUITES, WORKLOADS
 
 SIZES = {"small": small, "full": lambda model: model}
-CASES = [
-    pytest.param(name, size, marks=[pytest.mark.slow] if size == "full" else [], id=f"{name}-{size}")
-    for name, facts in WORKLOADS.items()
-    for size in (("small",) if small(facts.model) == facts.model else ("small", "full"))
-    if name != "toy_large"
-]
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
-@pytest.mark.parametrize(("name", "size"), CASES)
+@pytest.mark.parametrize(("name", "size"), sized_workloads(SUITES["algoperf"] + SUITES["variants"]))
 def test_a_snapshot_is_the_whole_model(name: str, size: str, framework: Any, tmp_path: Any) -> None:
     facts = WORKLOADS[name]
     device = open_device(framework, compile_cache=str(tmp_path / "cache"))

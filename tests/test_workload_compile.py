@@ -1,7 +1,8 @@
 """Every model compiles whole, its training step included, and only once.
 
-By default small models are traced by Dynamo and AOTAutograd, which is where graphs break, and not lowered to machine
-code; full-size ones, and one through Inductor, are marked slow. `benchmarks/steps.py` runs all full-size steps.
+By default small models of the base workloads are traced by Dynamo and AOTAutograd, which is where graphs break, and not
+lowered to machine code; the others, full-size ones and what goes through Inductor are marked slow.
+`benchmarks/steps.py` runs all full-size steps.
 """
 
 import copy
@@ -13,6 +14,7 @@ import pytest
 import torch
 from small_models import affordable, small
 from workload_batches import random_batch
+from workload_cases import workloads
 
 from timetrial.engine.algoperf_jax import get_replicate_sharding
 from timetrial.engine.device_torch import placed_batch
@@ -22,11 +24,6 @@ from timetrial.workloads import SUITES, WORKLOADS
 
 BATCH_SIZE = 4
 LARGE = [name for name, facts in WORKLOADS.items() if small(facts.model) != facts.model]
-
-
-def slow(chosen):
-    """All workloads, of which the `chosen` ones are marked slow."""
-    return [pytest.param(n, marks=[pytest.mark.slow] if n in chosen else []) for n in WORKLOADS]
 
 
 def torch_case(name, model):
@@ -63,7 +60,7 @@ def assert_compiles_whole(name, model, backend):
         torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("name", slow(SUITES["variants"]))
+@pytest.mark.parametrize("name", workloads(SUITES["variants"] + SUITES["pocket"]))
 def test_the_loss_and_its_gradient_compile_whole_in_torch(name):
     assert_compiles_whole(name, small(WORKLOADS[name].model), "aot_eager")
 

@@ -1,6 +1,8 @@
 """Same weights, same batch, same numbers: torch and JAX, for every workload, in float32 and float64.
 
-Models are made small for the default run; at full size (but for Criteo's table) they are marked slow.
+Models are made small for the default run: those of the variants, which have the code of all base workloads but for
+what they change, in float64, and those of the pocket suite, which are small as they are, in float32. The others, and
+all at full size (but for Criteo's table), are marked slow.
 """
 
 import copy
@@ -14,6 +16,7 @@ import pytest
 import torch
 from small_models import affordable, small
 from workload_batches import random_batch
+from workload_cases import sized_workloads, workloads
 
 from timetrial.engine.device_torch import placed_batch
 from timetrial.workloads import SUITES, WORKLOADS
@@ -31,20 +34,6 @@ TOLERANCE = {"float32": 1e-3, "float64": 1e-10}
 SIZES = {"small": small, "full": affordable}
 
 
-def cases(slow_names):
-    """(workload, size); one whose model is small as it is has one case. Full size and `slow_names` are slow."""
-    return [
-        pytest.param(
-            name,
-            size,
-            marks=[pytest.mark.slow] if size == "full" or name in slow_names else [],
-            id=f"{name}-{size}",
-        )
-        for name, facts in WORKLOADS.items()
-        for size in (("small",) if small(facts.model) == facts.model else ("small", "full"))
-    ]
-
-
 def sized(name, size):
     """The facts of a workload with its model in that size."""
     facts = WORKLOADS[name]
@@ -52,10 +41,10 @@ def sized(name, size):
 
 
 @cache
-def initialised(name):
-    """(parameters, model state) of the small model as JAX initialises them; compiled once for all tests."""
+def shapes_of(name):
+    """(parameters, model state) of the small model in JAX: shapes and dtypes alone, for which nothing is compiled."""
     facts = sized(name, "small")
-    return jax.jit(facts.programs["jax"](facts.model).init, compiler_options=QUICKLY)(RNG)
+    return jax.eval_shape(facts.programs["jax"](facts.model).init, RNG)
 
 
 def tensors(tree):
@@ -199,13 +188,13 @@ def compare(side):
     )
 
 
-@pytest.mark.parametrize(("name", "size"), cases(()))
+@pytest.mark.parametrize(("name", "size"), sized_workloads(SUITES["pocket"] + SUITES["algoperf"]))
 def test_both_frameworks_compute_the_same_in_float64(name, size):
     with jax.enable_x64(True):
         compare(Side(sized(name, size), "float64"))
 
 
-@pytest.mark.parametrize(("name", "size"), cases(SUITES["variants"] + SUITES["algoperf"]))
+@pytest.mark.parametrize(("name", "size"), sized_workloads(SUITES["variants"] + SUITES["algoperf"]))
 def test_both_frameworks_compute_the_same_in_float32(name, size):
     compare(Side(sized(name, size), "float32"))
 
@@ -213,7 +202,7 @@ def test_both_frameworks_compute_the_same_in_float32(name, size):
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_parameters_correspond_and_are_float32(name):
     side = Side(sized(name, "small"), "float32")
-    params, state = initialised(name)
+    params, state = shapes_of(name)
     mapped_params, mapped_state = side.jax_tree(side.module)
 
     def shapes(tree):
@@ -231,7 +220,7 @@ def test_parameters_correspond_and_are_float32(name):
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_parameter_types_are_declared_for_every_parameter_and_alike(name):
     side = Side(sized(name, "small"), "float32")
-    params, _ = initialised(name)
+    params, _ = shapes_of(name)
     types = side.torch_program.parameter_types
     assert set(types) == {parameter for parameter, _ in side.module.named_parameters()}
     assert jax.tree.structure(side.jax_program.parameter_types) == jax.tree.structure(params)
@@ -245,7 +234,7 @@ def test_parameter_types_are_declared_for_every_parameter_and_alike(name):
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_the_output_layer_is_named(name):
     side = Side(sized(name, "small"), "float32")
-    params, _ = initialised(name)
+    params, _ = shapes_of(name)
     assert side.torch_program.output_parameters <= {
         parameter for parameter, _ in side.module.named_parameters()
     }
@@ -258,13 +247,14 @@ def test_the_output_layer_is_named(name):
     )
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", workloads(SUITES["algoperf"]))
 def test_initial_weights_have_the_same_distribution(name):
     """Per tensor: the standard deviations agree as far as their sizes let one tell, and so do constants."""
-    side = Side(sized(name, "small"), "float32")
+    facts = sized(name, "small")
+    side = Side(facts, "float32")
     torch.manual_seed(1)
     ours, _ = side.jax_tree(side.torch_program.module())
-    theirs, _ = initialised(name)
+    theirs, _ = jax.jit(facts.programs["jax"](facts.model).init)(RNG)
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         if a.size == 1 and a != b:
