@@ -5,11 +5,12 @@ plain form in float64 (`kernels/exactness_torch.py`), twice, since it must repea
 cases, the time of a training's forward pass and of forward and backward: fused, plain, plain under `torch.compile`, and
 other libraries' (`kernel_rivals.py`) where they are installed. Beside a time stands the share of the floor in it: the
 bytes that must move at the rate of the copy, or the products at the rate of the matrix product (TF32's for float32),
-whichever takes longer.
+whichever takes longer. Last, optimizer steps (`kernel_optimizers.py`).
 
 A time is the median on the device, the level-2 cache flushed before each, launching left out (`device_time.py`). What
-takes long is compiling: when --minutes are over, what has not been timed is left out, and a line or a dash says so. The
-command ends with 1 if a kernel is wrong. --record writes results/kernels.json.
+takes long is compiling, which is done by several processes before (`kernel_checks.py`): when --minutes are over, what
+has not been timed is left out, and a line or a dash says so. The command ends with 1 if a kernel is wrong. --record
+writes results/kernels.json.
 
 Without a GPU, `TRITON_INTERPRET=1 python benchmarks/kernels.py --small` goes through the same: all small cases are
 checked, and each kernel's first one is timed, which only shows that this program works.
@@ -18,154 +19,35 @@ checked, and each kernel's first one is timed, which only shows that this progra
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from time import monotonic
-from typing import Literal
 
 import click
+import kernel_optimizers
 import torch
 from device_time import DeviceTimer, Timer, copied_bytes_per_second, flops_per_second, host_seconds
-from kernel_rivals import rivals
+from kernel_checks import check, check_small_at_once, chosen
+from kernel_times import Rates, Row, time_compiled, timed
 
 from timetrial.engine import provenance
 from timetrial.engine.clock import utc_timestamp
 from timetrial.engine.records import write_json_atomic
 from timetrial.kernels.all_triton import KERNELS
-from timetrial.kernels.exactness_torch import copies, exactness, is_repeatable, made
-from timetrial.kernels.kernel import Arguments, Case, Cost, Function, Kernel
 
 RESULTS = Path(__file__).parent / "results" / "kernels.json"
-PASSES = ("forward", "both")
-Size = Literal["small", "large"]
+PASSES = ("forward", "both", "step")
 
 
-@dataclass(frozen=True)
-class Rates:
-    """What a device does in a second."""
-
-    copied_bytes: float
-    flops: dict[str, float]
-
-    def floor(self, cost: Cost, dtype: str) -> float:
-        """The least seconds for `cost`."""
-        rate = self.flops["tf32" if dtype == "float32" else dtype]
-        return max(cost.bytes_moved / self.copied_bytes, cost.flops / rate)
-
-
-@dataclass
-class Row:
-    """One large case in one dtype."""
-
-    kernel: str
-    case: str
-    dtype: str
-    floor: dict[str, float]  # seconds of each pass
-    seconds: dict[str, dict[str, float]] = field(default_factory=dict)  # of each form, of each pass
-
-    @property
-    def title(self) -> str:
-        return f"{self.kernel}, {self.case}, {self.dtype}"
-
-
-def chosen(names: tuple[str, ...], size: Size) -> Iterator[tuple[Kernel, Case, str]]:
-    for name in names:
-        kernel = KERNELS[name]
-        for case in kernel.cases:
-            if case.size == size:
-                for dtype in kernel.dtypes:
-                    yield kernel, case, dtype
-
-
-def faults(kernel: Kernel, case: Case, dtype: str, device: torch.device) -> list[str]:
-    """What is wrong with a kernel on a case."""
-    arguments = made(case, dtype, device)
-    if device.type == "cuda" and (why := kernel.why_not(*arguments)):
-        return [f"does not apply: {why}"]
-    found = [
-        f"{one.what} is off by {one.error:.3g}, of {one.allowed:.3g} allowed"
-        for one in exactness(kernel, arguments, dtype)
-        if not one.is_good
-    ]
-    if not is_repeatable(kernel, arguments):
-        found.append("does not repeat to the last bit")
-    return found
-
-
-def check(names: tuple[str, ...], size: Size, device: torch.device) -> int:
-    """Print what is wrong, and how many cases went well; the number of cases that did not."""
-    checked, bad = 0, 0
-    for kernel, case, dtype in chosen(names, size):
-        title = f"{kernel.name}, {case.name}, {dtype}"
-        try:
-            found = faults(kernel, case, dtype, device)
-        except torch.OutOfMemoryError:
-            click.echo(f"  {title}: not checked, the plain form in float64 does not fit into memory")
-            continue
-        except Exception as error:  # whatever Triton's compiler and the driver raise: the other cases go on
-            found = [f"{type(error).__name__}: {error}"]
-        finally:
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-        checked += 1
-        bad += bool(found)
-        for fault in found:
-            click.echo(f"  {title}: {fault}", err=True)
-    click.echo(f"{checked - bad} of {checked} {size} cases are as exact as they must be")
-    return bad
-
-
-def time_passes(function: Function, arguments: Arguments, timer: Timer) -> dict[str, float]:
-    """Seconds of the forward pass with what it keeps for the backward pass, and of both."""
-    leaves = [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
-
-    def outputs() -> list[torch.Tensor]:
-        value = function(*arguments)
-        return [o for o in (value if isinstance(value, tuple) else (value,)) if o.requires_grad]
-
-    found = {"forward": timer(partial(function, *arguments))}
-    if leaves:
-        above = [torch.randn_like(output) for output in outputs()]
-        found["both"] = timer(lambda: torch.autograd.grad(outputs(), leaves, above, allow_unused=True))
-    return found
-
-
-def time_form(row: Row, form: str, function: Function, arguments: Arguments, timer: Timer) -> None:
-    """Add a form to a row; one that fails is told of, and the others go on."""
-    try:
-        row.seconds[form] = time_passes(function, copies(arguments), timer)
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        click.echo(f"  {row.title}: {form} failed: {type(error).__name__}: {reason}", err=True)
-
-
-def timed(
-    cases: Iterable[tuple[Kernel, Case, str]], rates: Rates, timer: Timer, device: torch.device
-) -> Iterator[Row]:
-    """Fused, plain and rivals; nothing compiled."""
-    for kernel, case, dtype in cases:
-        arguments = made(case, dtype, device)
-        forward, backward = kernel.forward_cost(*arguments), kernel.backward_cost(*arguments)
-        floor = {"forward": rates.floor(forward, dtype)}
-        floor["both"] = floor["forward"] + rates.floor(backward, dtype)
-        row = Row(kernel.name, case.name, dtype, floor)
-        forms = {"fused": kernel.fused, "plain": kernel.reference} | rivals(kernel.name, arguments)
-        for form, function in forms.items():
-            time_form(row, form, function, arguments, timer)
-        yield row
-
-
-def time_compiled(row: Row, timer: Timer, device: torch.device) -> None:
-    """Add the plain form under `torch.compile` to a row."""
-    kernel = KERNELS[row.kernel]
-    case = next(case for case in kernel.cases if case.name == row.case)
-    torch._dynamo.reset()
-    backend = "inductor" if device.type == "cuda" else "aot_eager"
-    compiled = torch.compile(kernel.reference, fullgraph=True, dynamic=False, backend=backend)
-    time_form(row, "compiled", compiled, made(case, row.dtype, device), timer)
+def tell(size: str, found: tuple[int, list[str]]) -> int:
+    """Print what is wrong, and how many were checked; the number of faults."""
+    checked, lines = found
+    for line in lines:
+        click.echo(line, err=True)
+    click.echo(f"{checked} {size} checked, {len(lines)} faults")
+    return len(lines)
 
 
 def table(rows: list[Row]) -> Iterator[str]:
@@ -228,12 +110,12 @@ def main(kernels: tuple[str, ...], small: bool, minutes: float, is_recorded: boo
         click.echo(
             f"{torch.cuda.get_device_name()}: {rates.copied_bytes / 1e12:.2f} TB/s copied; TFLOP/s {flops}"
         )
-    bad = check(names, "small", device)
-    if not small:
-        bad += check(names, "large", device)
+    bad = tell("small cases", check_small_at_once(names, device))
     cases = chosen(names, "large")
     if small:
         cases = ((KERNELS[name], KERNELS[name].cases[0], "float32") for name in names)
+    else:
+        bad += tell("large cases", check(names, "large", device))
     rows = []
     for row in timed(cases, rates, timer, device):
         rows.append(row)
@@ -243,6 +125,9 @@ def main(kernels: tuple[str, ...], small: bool, minutes: float, is_recorded: boo
     for row in rows:
         if monotonic() - started < 60 * minutes:
             time_compiled(row, timer, device)
+    if not small and not kernels:
+        bad += tell("optimizers", kernel_optimizers.check(device))
+        rows += kernel_optimizers.timed(rates, timer, device)
     for line in table(rows):
         click.echo(line)
     click.echo(f"{(monotonic() - started) / 60:.1f} minutes")

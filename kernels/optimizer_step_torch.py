@@ -13,7 +13,8 @@ Sources: Loshchilov and Hutter 2019 (arXiv 1711.05101); Choi et al. 2019, table 
 correction; `torch.optim.SGD`; Chen et al. 2023 (arXiv 2302.06675). `optimizer_step_triton.py` is the same in one launch
 on a GPU.
 
-Moments are float32; parameters and gradients of another dtype are stepped in float32 and rounded.
+Moments are float32; parameters and gradients of another dtype are stepped in float32 and rounded, unless all are of
+float64.
 """
 
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def step(
     """
     if not parameters:
         return
-    if parameters[0].dtype == torch.float32:
+    if parameters[0].dtype in (torch.float32, torch.float64):
         _step(rule, parameters, gradients, moments, t, learning_rate)
         return
     wide = [parameter.float() for parameter in parameters]

@@ -1,0 +1,95 @@
+"""How long kernels take beside what else computes the same, and their floor."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import click
+import torch
+from device_time import Timer
+from kernel_checks import compiled
+from kernel_rivals import rivals
+
+from timetrial.kernels.all_triton import KERNELS
+from timetrial.kernels.exactness_torch import copies, made
+from timetrial.kernels.kernel import Arguments, Case, Cost, Function, Kernel
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a device does in a second."""
+
+    copied_bytes: float
+    flops: dict[str, float]
+
+    def floor(self, cost: Cost, dtype: str) -> float:
+        """The least seconds for `cost`."""
+        rate = self.flops["tf32" if dtype == "float32" else dtype]
+        return max(cost.bytes_moved / self.copied_bytes, cost.flops / rate)
+
+
+@dataclass
+class Row:
+    """One large case in one dtype."""
+
+    kernel: str
+    case: str
+    dtype: str
+    floor: dict[str, float]  # seconds of each pass: forward, both, or step
+    seconds: dict[str, dict[str, float]] = field(default_factory=dict)  # of each form, of each pass
+
+    @property
+    def title(self) -> str:
+        return f"{self.kernel}, {self.case}, {self.dtype}"
+
+
+def timed(
+    cases: Iterable[tuple[Kernel, Case, str]], rates: Rates, timer: Timer, device: torch.device
+) -> Iterator[Row]:
+    """Fused, plain and rivals; nothing compiled."""
+    for kernel, case, dtype in cases:
+        arguments = made(case, dtype, device)
+        forward, backward = kernel.forward_cost(*arguments), kernel.backward_cost(*arguments)
+        floor = {"forward": rates.floor(forward, dtype)}
+        floor["both"] = floor["forward"] + rates.floor(backward, dtype)
+        row = Row(kernel.name, case.name, dtype, floor)
+        forms = {"fused": kernel.fused, "plain": kernel.reference} | rivals(kernel.name, arguments)
+        for form, function in forms.items():
+            _time_form(row, form, function, arguments, timer)
+        yield row
+
+
+def time_compiled(row: Row, timer: Timer, device: torch.device) -> None:
+    """Add the plain form under `torch.compile` to a row."""
+    kernel = KERNELS[row.kernel]
+    case = next(case for case in kernel.cases if case.name == row.case)
+    _time_form(row, "compiled", compiled(kernel, device), made(case, row.dtype, device), timer)
+
+
+def tell_of_failure(row: Row, form: str, error: Exception) -> None:
+    """In one line."""
+    reason = str(error).strip().partition("\n")[0]
+    click.echo(f"  {row.title}: {form} failed: {type(error).__name__}: {reason}", err=True)
+
+
+def _time_form(row: Row, form: str, function: Function, arguments: Arguments, timer: Timer) -> None:
+    """Add a form to a row; one that fails is told of, and the others go on."""
+    try:
+        row.seconds[form] = _time_passes(function, copies(arguments), timer)
+    except Exception as error:
+        tell_of_failure(row, form, error)
+
+
+def _time_passes(function: Function, arguments: Arguments, timer: Timer) -> dict[str, float]:
+    """Seconds of the forward pass with what it keeps for the backward pass, and of both."""
+    leaves = [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
+
+    def outputs() -> list[torch.Tensor]:
+        value = function(*arguments)
+        return [o for o in (value if isinstance(value, tuple) else (value,)) if o.requires_grad]
+
+    found = {"forward": timer(partial(function, *arguments))}
+    if leaves:
+        above = [torch.randn_like(output) for output in outputs()]
+        found["both"] = timer(lambda: torch.autograd.grad(outputs(), leaves, above, allow_unused=True))
+    return found
