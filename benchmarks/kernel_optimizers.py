@@ -28,6 +28,9 @@ CASES: tuple[tuple[Kind, str], ...] = (
 NORM, RATE, BETAS, DECAY, EPSILON = 1.0, 1e-3, (0.9, 0.98), 0.1, 1e-8
 CHECKED_STEPS = 3
 SLACK = 2.0**-22  # of the largest weight: each step rounds it
+SIGNS_SHARE = (
+    1e-6  # of Lion's weights: where the sum that it takes the sign of is all but 0, rounding turns it
+)
 
 OURS: dict[Kind, Callable[[list[Tensor]], ours.MultiTensorOptimizer]] = {
     "adamw": partial(ours.AdamW, lr=RATE, betas=BETAS, eps=EPSILON, weight_decay=DECAY, max_norm=NORM),
@@ -55,11 +58,16 @@ def check(device: torch.device) -> tuple[int, list[str]]:
             for p, g in zip(fused, _gradients(fused, step), strict=True):
                 p.grad = g
             optimizer.step()
-        for place, (exact, theirs, our) in enumerate(zip(truth, plain, fused, strict=True)):
-            error = float((our.detach() - exact).abs().max())
-            allowed = float((theirs - exact).abs().max() + SLACK * exact.abs().max().clamp_min(0.1))
-            if not error <= allowed:
-                lines.append(f"  {kind}, parameter {place}: off by {error:.3g}, of {allowed:.3g} allowed")
+        off = number = 0
+        for exact, theirs, our in zip(truth, plain, fused, strict=True):
+            slack = SLACK * exact.abs().max().clamp_min(0.1)
+            allowed = (theirs - exact).abs().max() + slack
+            off += int(((our.detach() - exact).abs() > allowed).sum())
+            number += exact.numel()
+        if off > (SIGNS_SHARE * number if kind == "lion" else 0):
+            lines.append(
+                f"  {kind}: {off} of {number} weights are further from float64's than plain float32's are"
+            )
     return len(OURS), lines
 
 

@@ -104,8 +104,9 @@ def _forward(
     w0, w1 = _weight(weight, column, inside, 0, TAPS), _weight(weight, column, inside, 1, TAPS)
     w2, w3 = _weight(weight, column, inside, 2, TAPS), _weight(weight, column, inside, 3, TAPS)
     w4 = _weight(weight, column, inside, 4, TAPS)
-    g0 = tl.zeros((BLOCK,), tl.float32)
-    g1, g2, g3 = g0, g0, g0
+    # Each made for itself: of two names of one value, Triton's compiler takes what a loop changes for unchanged.
+    g0, g1 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    g2, g3 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     last = tl.minimum(first + FRAMES, frames)
     for frame in range(first - 2, last + 2):
         gate = _row(b, batch, frame, frames, width, column, inside)
@@ -128,8 +129,9 @@ def _backward(
     w0, w1 = _weight(weight, column, inside, 0, TAPS), _weight(weight, column, inside, 1, TAPS)
     w2, w3 = _weight(weight, column, inside, 2, TAPS), _weight(weight, column, inside, 3, TAPS)
     w4 = _weight(weight, column, inside, 4, TAPS)
-    s0 = tl.zeros((BLOCK,), tl.float32)
-    s1, s2, s3, s4 = s0, s0, s0, s0
+    s0, s1 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    s2, s3 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    s4 = tl.zeros((BLOCK,), tl.float32)
     d0 = _row(grads, batch, first - 2, frames, width, column, inside)
     d1 = _row(grads, batch, first - 1, frames, width, column, inside)
     d2 = _row(grads, batch, first, frames, width, column, inside)

@@ -71,7 +71,7 @@ def _losses_and_gradients(
     weight = tl.load(weights + row).to(tl.float32)
     loss, shift, log_total = 0.0, 0.0, 0.0
     if weight != 0:
-        loss, shift, log_total = row_loss(begin, label, weight, num_classes, width, smoothing, BLOCK)
+        loss, shift, log_total = row_loss(begin, 0, label, weight, num_classes, width, smoothing, BLOCK)
     tl.store(losses + row, loss)
     if HAS_GRADIENT:
         tl.debug_barrier()  # all have read the logit of the true class before one of them writes it
@@ -260,5 +260,7 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
+    # Of float32, sums of products over 50,257 classes in another order.
+    slack={"float32": 8e-6, "bfloat16": 2.0**-7},
     launches=tuple(_launch(element, 50_257) for element in ("fp32", "bf16")),
 )

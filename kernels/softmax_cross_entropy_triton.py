@@ -8,8 +8,10 @@ of logits z (R, V), classes y (R,), weights w (R,) and a label smoothing a (Algo
 that counts makes its loss NaN.
 
 The forward pass keeps a running maximum and the sum beside it (Milakov and Gimelshein 2018), a block of the row at a
-time, in float32; m and s are kept apart, for their sum would round away what large logits differ by. Bytes: z once
-forward; z once and dz once backward.
+time, in float32; m and s are kept apart, for their sum would round away what large logits differ by. Rows of 50,257 do
+not begin at multiples of 16 bytes: a row is read from the last such place before it to the first one behind it, and the
+gradient is made in blocks of all logits, which reach into two rows at most. Bytes: z once forward; z once and dz once
+backward.
 """
 
 from typing import Any
@@ -32,7 +34,8 @@ from timetrial.kernels.kernel import (
     warps,
 )
 
-BLOCK = 4_096  # the most logits of a row that are looked at together
+BLOCK = 4_096  # the most logits that are looked at together
+GROUP = 8  # of logits that are read at a time: 16 bytes of bfloat16
 
 
 def reference(logits_RV: Tensor, labels_R: Tensor, weights_R: Tensor, label_smoothing: float) -> Tensor:
@@ -47,13 +50,13 @@ def reference(logits_RV: Tensor, labels_R: Tensor, weights_R: Tensor, label_smoo
 
 
 @triton.jit
-def row_loss(begin, label, weight, num_classes, width, smoothing, BLOCK: tl.constexpr):
-    """Loss, m and s of the row at `begin`, of `width` logits of which those from `num_classes` on do not count."""
-    right = tl.load(begin + label).to(tl.float32)
+def row_loss(begin, skip, label, weight, num_classes, width, smoothing, BLOCK: tl.constexpr):
+    """Loss, m and s of a row: of `width` logits from `begin` on, `num_classes` count from the one at `skip` on."""
+    right = tl.load(begin + skip + label).to(tl.float32)
     highest, total, plain = -float("inf"), 0.0, 0.0
     for first in range(0, width, BLOCK):
         at = first + tl.arange(0, BLOCK)
-        counts = at < num_classes
+        counts = (at >= skip) & (at < skip + num_classes)
         z = tl.load(begin + at, mask=at < width, other=0.0).to(tl.float32)
         plain += tl.sum(tl.where(counts, z, 0.0), 0)
         z = tl.where(counts, z, -float("inf"))
@@ -77,31 +80,62 @@ def logit_gradient(z, at, label, weight, shift, log_total, num_classes, smoothin
 
 
 @triton.jit
-def _forward(logits, labels, weights, losses, sums, num_classes, smoothing, BLOCK: tl.constexpr):
+def _forward(
+    logits, labels, weights, losses, sums, num_classes, smoothing, GROUP: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     weight = tl.load(weights + row).to(tl.float32)
     loss, shift, log_total = 0.0, 0.0, 0.0
     if weight != 0:
-        begin, label = logits + row * num_classes, tl.load(labels + row)
-        loss, shift, log_total = row_loss(begin, label, weight, num_classes, num_classes, smoothing, BLOCK)
+        begin = row * num_classes // GROUP * GROUP
+        skip = (row * num_classes - begin).to(tl.int32)
+        width = tl.cdiv(skip + num_classes, GROUP) * GROUP
+        label = tl.load(labels + row)
+        loss, shift, log_total = row_loss(
+            logits + begin, skip, label, weight, num_classes, width, smoothing, BLOCK
+        )
     tl.store(losses + row, loss)
     tl.store(sums + 2 * row, shift)
     tl.store(sums + 2 * row + 1, log_total)
 
 
 @triton.jit
-def _backward(logits, labels, weights, sums, grads, out, num_classes, smoothing, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < num_classes
-    weight = tl.load(weights + row).to(tl.float32)
+def _of_row(labels, weights, sums, grads, row, rows):
+    """Weight, label, gradient of the sum, m and s of a row, or nothing behind the last one."""
+    exists = row < rows
+    weight = tl.load(weights + row, mask=exists, other=0).to(tl.float32)
+    label = tl.load(labels + row, mask=exists, other=0)
+    of_loss = tl.load(grads + row, mask=exists, other=0.0) * weight
+    shift, log_total = (
+        tl.load(sums + 2 * row, mask=exists, other=0.0),
+        tl.load(sums + 2 * row + 1, mask=exists, other=0.0),
+    )
+    return weight, label, of_loss, shift, log_total
+
+
+@triton.jit
+def _backward(
+    logits, labels, weights, sums, grads, out, rows, num_classes, smoothing, BLOCK: tl.constexpr
+):  # fmt: skip
+    """Of BLOCK logits, no more than a row has."""
+    start = tl.program_id(0).to(tl.int64) * BLOCK
+    row = start // num_classes
+    at = tl.arange(0, BLOCK)
+    inside = at < rows.to(tl.int64) * num_classes - start
+    class_ = (start - row * num_classes).to(tl.int32) + at
+    is_next = class_ >= num_classes
+    weight_0, label_0, of_loss_0, shift_0, log_total_0 = _of_row(labels, weights, sums, grads, row, rows)
+    weight_1, label_1, of_loss_1, shift_1, log_total_1 = _of_row(labels, weights, sums, grads, row + 1, rows)
     gradient = tl.zeros((BLOCK,), tl.float32)
-    if weight != 0:
-        z = tl.load(logits + row * num_classes + at, mask=inside, other=-float("inf")).to(tl.float32)
-        label, shift, log_total = tl.load(labels + row), tl.load(sums + 2 * row), tl.load(sums + 2 * row + 1)
-        of_loss = tl.load(grads + row) * weight
-        gradient = logit_gradient(z, at, label, of_loss, shift, log_total, num_classes, smoothing)
-    tl.store(out + row * num_classes + at, gradient.to(out.dtype.element_ty), mask=inside)
+    if (weight_0 != 0) | (weight_1 != 0):
+        z = tl.load(logits + start + at, mask=inside, other=0.0).to(tl.float32)
+        z = tl.where(tl.where(is_next, weight_1, weight_0) != 0, z, 0.0)
+        gradient = logit_gradient(
+            z, class_, tl.where(is_next, label_1 + num_classes, label_0), tl.where(is_next, of_loss_1, of_loss_0),
+            tl.where(is_next, shift_1, shift_0), tl.where(is_next, log_total_1, log_total_0),
+            num_classes, smoothing,
+        )  # fmt: skip
+    tl.store(out + start + at, gradient.to(out.dtype.element_ty), mask=inside)
 
 
 @torch.library.custom_op("timetrial::softmax_cross_entropy", mutates_args=())
@@ -115,7 +149,7 @@ def _fused(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: flo
     if rows:
         _forward[(rows,)](
             logits, labels, weights, losses, sums, classes, label_smoothing,
-            BLOCK=block, num_warps=warps(block),
+            GROUP=1 if logits.numel() % GROUP else GROUP, BLOCK=block, num_warps=warps(block),
         )  # fmt: skip
     return losses, sums
 
@@ -133,10 +167,10 @@ def _fused_backward(
     """The gradient of the logits, in their dtype, contiguous."""
     rows, classes = logits.shape
     out = torch.empty((rows, classes), dtype=logits.dtype, device=logits.device)
-    block = min(power_of_two(classes), BLOCK)
+    block = min(power_of_two(classes + 1) // 2, BLOCK)
     if rows:
-        _backward[(rows, triton.cdiv(classes, block))](
-            logits, labels, weights, sums, grads, out, classes, label_smoothing,
+        _backward[(triton.cdiv(logits.numel(), block),)](
+            logits, labels, weights, sums, grads, out, rows, classes, label_smoothing,
             BLOCK=block, num_warps=warps(block),
         )  # fmt: skip
     return out
@@ -207,20 +241,26 @@ def backward_cost(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothi
     return Cost(bytes_moved=forward.bytes_moved + size_in_bytes(logits))
 
 
-def _launches(element: str, block: int) -> tuple[Launch, ...]:
+def _launches(element: str, block: int, *whole: str) -> tuple[Launch, ...]:
+    """whole: what is a multiple of 16."""
     z, numbers = f"*{element}", {"num_classes": "i32", "smoothing": "fp32"}
     rows = {"labels": "*i64", "weights": "*fp32"}
     forward = {"logits": z, **rows, "losses": "*fp32", "sums": "*fp32", **numbers}
-    backward = {"logits": z, **rows, "sums": "*fp32", "grads": "*fp32", "out": z, **numbers}
+    backward = {"logits": z, **rows, "sums": "*fp32", "grads": "*fp32", "out": z, "rows": "i32", **numbers}
     return tuple(
         Launch(
             function=function,
             signature=signature,
-            constants={"BLOCK": block},
+            constants=constants,
             num_warps=warps(block),
-            divisible=tuple(name for name in signature if name != "smoothing"),
+            divisible=tuple(
+                name for name, kind in signature.items() if kind.startswith("*") or name in whole
+            ),
         )
-        for function, signature in ((_forward, forward), (_backward, backward))
+        for function, signature, constants in (
+            (_forward, forward, {"GROUP": GROUP, "BLOCK": block}),
+            (_backward, backward, {"BLOCK": block}),
+        )
     )
 
 
@@ -247,7 +287,7 @@ KERNEL = Kernel(
     launches=tuple(
         launch
         for element in ("fp32", "bf16")
-        for block in (1_024, BLOCK)
-        for launch in _launches(element, block)
+        for block, whole in ((512, "num_classes"), (BLOCK, "rows"))
+        for launch in _launches(element, block, whole)
     ),
 )

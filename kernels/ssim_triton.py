@@ -67,10 +67,19 @@ def reference(
 
 
 @triton.jit
+def _zeros(BLOCK: tl.constexpr):
+    """Each made for itself: of two names of one value, Triton's compiler takes what a loop changes for unchanged."""
+    return (
+        tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32),
+        tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32),
+    )  # fmt: skip
+
+
+@triton.jit
 def _moments(images, targets, begin, shift, scale, inside, WINDOW: tl.constexpr):
     """Sums over the pixels from `begin` on, of both images, of their squares and of their products."""
-    x = tl.zeros_like(shift)
-    y, squares, products = x, x, x
+    x, y = tl.zeros_like(shift), tl.zeros_like(shift)
+    squares, products = tl.zeros_like(shift), tl.zeros_like(shift)
     for place in tl.static_range(WINDOW):
         u = (tl.load(images + begin + place, mask=inside, other=0.0).to(tl.float32) - shift) * scale
         v = (tl.load(targets + begin + place, mask=inside, other=0.0).to(tl.float32) - shift) * scale
@@ -126,12 +135,11 @@ def _forward(
     shift = tl.load(targets + near, mask=inside, other=0.0).to(tl.float32)
     level = shift * scale + tl.load(mean + batch).to(tl.float32) * unit
     # Sums over 7 columns, of the six rows before this one.
-    x0 = tl.zeros((BLOCK,), tl.float32)
-    x1, x2, x3, x4, x5 = x0, x0, x0, x0, x0
-    y0, y1, y2, y3, y4, y5 = x0, x0, x0, x0, x0, x0
-    q0, q1, q2, q3, q4, q5 = x0, x0, x0, x0, x0, x0
-    p0, p1, p2, p3, p4, p5 = x0, x0, x0, x0, x0, x0
-    total = x0
+    x0, x1, x2, x3, x4, x5 = _zeros(BLOCK)
+    y0, y1, y2, y3, y4, y5 = _zeros(BLOCK)
+    q0, q1, q2, q3, q4, q5 = _zeros(BLOCK)
+    p0, p1, p2, p3, p4, p5 = _zeros(BLOCK)
+    total = tl.zeros((BLOCK,), tl.float32)
     for row in range(first, tl.minimum(first + ROWS + WINDOW - 1, height)):
         x, y, q, p = _moments(images, targets, begin + row * width, shift, scale, inside, WINDOW)
         of_means, of_variances, below_means, below_variances, mean_x, mean_y = _windows(
@@ -181,11 +189,10 @@ def _backward(
     scale = tl.load(std + batch).to(tl.float32) / tl.load(data_range + batch).to(tl.float32)
     factor = tl.load(grads + batch) * scale / (WINDOW * WINDOW) / (down * across)
     shift = tl.load(targets + begin).to(tl.float32)
-    x0 = tl.zeros((BLOCK,), tl.float32)
-    x1, x2, x3, x4, x5 = x0, x0, x0, x0, x0
-    y0, y1, y2, y3, y4, y5 = x0, x0, x0, x0, x0, x0
-    q0, q1, q2, q3, q4, q5 = x0, x0, x0, x0, x0, x0
-    r0, r1, r2, r3, r4, r5 = x0, x0, x0, x0, x0, x0
+    x0, x1, x2, x3, x4, x5 = _zeros(BLOCK)
+    y0, y1, y2, y3, y4, y5 = _zeros(BLOCK)
+    q0, q1, q2, q3, q4, q5 = _zeros(BLOCK)
+    r0, r1, r2, r3, r4, r5 = _zeros(BLOCK)
     for row in range(first - WINDOW + 1, tl.minimum(first + ROWS, height)):
         is_row = (row >= 0) & (row < down)
         window = (batch.to(tl.int64) * down + row) * across
