@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 FLUSH_BYTES = 256 * 2**20  # written before each repeat: five times the level-2 cache of an H100
 LEAST_REPEATS, MOST_REPEATS, LIMIT_SECONDS = 5, 100, 0.2
-COPIED_BYTES = 2**30
+COPIED_BYTES = tuple(2**power for power in range(12, 31, 2))
 MATRIX_SIZE = 8_192
 
 Call = Callable[[], Any]
@@ -64,11 +65,14 @@ def host_seconds(call: Call) -> float:
     return perf_counter() - started
 
 
-def copied_bytes_per_second(timer: DeviceTimer) -> float:
-    """Read and written, of a large copy on the device."""
-    source = torch.empty(COPIED_BYTES, dtype=torch.int8, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * COPIED_BYTES / timer(lambda: target.copy_(source))
+def copy_seconds(timer: DeviceTimer) -> dict[int, float]:
+    """Of copies on the device, by the bytes that they move: read and written."""
+    seconds = {}
+    for half in COPIED_BYTES:
+        source = torch.empty(half, dtype=torch.int8, device="cuda")
+        target = torch.empty_like(source)
+        seconds[2 * half] = timer(partial(target.copy_, source))
+    return seconds
 
 
 def flops_per_second(timer: DeviceTimer) -> dict[str, float]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import click
+import numpy as np
 import torch
 from device_time import Timer
 from kernel_checks import compiled
@@ -17,15 +18,28 @@ from timetrial.kernels.kernel import Arguments, Case, Cost, Function, Kernel
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device does in a second."""
+    """What a device can do."""
 
-    copied_bytes: float
-    flops: dict[str, float]
+    copies: dict[int, float]  # bytes read and written to seconds
+    flops: dict[str, float]  # a second
+
+    @property
+    def copied_bytes(self) -> float:
+        """A second, in the largest copy."""
+        largest = max(self.copies)
+        return largest / self.copies[largest]
 
     def floor(self, cost: Cost, dtype: str) -> float:
-        """The least seconds for `cost`."""
-        rate = self.flops["tf32" if dtype == "float32" else dtype]
-        return max(cost.bytes_moved / self.copied_bytes, cost.flops / rate)
+        """Seconds of a copy that moves as many bytes, or of the products, whichever takes longer.
+
+        float32 is exact on the matrix units as three products of TF32.
+        """
+        sizes, seconds = zip(*sorted(self.copies.items()), strict=True)
+        copy = float(np.interp(cost.bytes_moved, sizes, seconds))
+        if cost.bytes_moved > sizes[-1]:
+            copy = seconds[-1] * cost.bytes_moved / sizes[-1]
+        rate = self.flops["tf32"] / 3 if dtype == "float32" else self.flops[dtype]
+        return max(copy, cost.flops / rate)
 
 
 @dataclass

@@ -2,15 +2,15 @@
 
 First the GPU's own rates: of a large copy, and of large matrix products. Then each kernel on all its cases against its
 plain form in float64 (`kernels/exactness_torch.py`), twice, since it must repeat to the last bit. Then, on its large
-cases, the time of a training's forward pass and of forward and backward: fused, plain, plain under `torch.compile`, and
-other libraries' (`kernel_rivals.py`) where they are installed. Beside a time stands the share of the floor in it: the
-bytes that must move at the rate of the copy, or the products at the rate of the matrix product (TF32's for float32),
-whichever takes longer. Last, optimizer steps (`kernel_optimizers.py`).
+cases, the time of a training's forward pass and of forward and backward: fused, plain, other libraries' where they are
+installed (`kernel_rivals.py`), and plain under `torch.compile`; likewise of optimizer steps (`kernel_optimizers.py`).
+Beside a time stands the share of the floor in it: the time of a copy that moves as many bytes as must be moved, or of
+the products at the rate of large matrix products (float32's as three of TF32), whichever is longer.
 
 A time is the median on the device, the level-2 cache flushed before each, launching left out (`device_time.py`). What
 takes long is compiling, which is done by several processes before (`kernel_checks.py`): when --minutes are over, what
 has not been timed is left out, and a line or a dash says so. The command ends with 1 if a kernel is wrong. --record
-writes results/kernels.json.
+writes results/kernels.json, also when half of it is done.
 
 Without a GPU, `TRITON_INTERPRET=1 python benchmarks/kernels.py --small` goes through the same: all small cases are
 checked, and each kernel's first one is timed, which only shows that this program works.
@@ -28,7 +28,7 @@ from time import monotonic
 import click
 import kernel_optimizers
 import torch
-from device_time import DeviceTimer, Timer, copied_bytes_per_second, flops_per_second, host_seconds
+from device_time import DeviceTimer, Timer, copy_seconds, flops_per_second, host_seconds
 from kernel_checks import check, check_small_at_once, chosen
 from kernel_times import Rates, Row, time_compiled, timed
 
@@ -71,6 +71,7 @@ def table(rows: list[Row]) -> Iterator[str]:
 
 
 def record(rows: list[Row], rates: Rates) -> None:
+    """In results/kernels.json."""
     versions = {name: metadata.version(name) for name in ("torch", "triton")}
     machine = {**provenance.hardware(), **provenance.versions(), **versions, "cuda": torch.version.cuda}
     write_json_atomic(
@@ -79,7 +80,8 @@ def record(rows: list[Row], rates: Rates) -> None:
             "command": "python benchmarks/kernels.py --record",
             "date": utc_timestamp(),
             "machine": machine,
-            "per_second": asdict(rates),
+            "seconds_of_copies": rates.copies,
+            "flops_per_second": rates.flops,
             "rows": [asdict(row) for row in rows],
         },
     )
@@ -101,33 +103,41 @@ def main(kernels: tuple[str, ...], small: bool, minutes: float, is_recorded: boo
     device = torch.device("cpu" if small else "cuda")
     timer: Timer
     if small:
-        timer, rates = host_seconds, Rates(math.inf, {"tf32": math.inf})
+        timer, rates = host_seconds, Rates({1: 0.0}, {"tf32": math.inf})
         click.echo("Under an interpreter: no time and no share below is a figure.")
     else:
         timer = DeviceTimer()
-        rates = Rates(copied_bytes_per_second(timer), flops_per_second(timer))
+        rates = Rates(copy_seconds(timer), flops_per_second(timer))
         flops = ", ".join(f"{rate / 1e12:.0f} in {kind}" for kind, rate in rates.flops.items())
         click.echo(
             f"{torch.cuda.get_device_name()}: {rates.copied_bytes / 1e12:.2f} TB/s copied; TFLOP/s {flops}"
         )
+
+    def is_late() -> bool:
+        return monotonic() - started > 60 * minutes
+
     bad = tell("small cases", check_small_at_once(names, device))
     cases = chosen(names, "large")
     if small:
         cases = ((KERNELS[name], KERNELS[name].cases[0], "float32") for name in names)
     else:
         bad += tell("large cases", check(names, "large", device))
-    rows = []
-    for row in timed(cases, rates, timer, device):
-        rows.append(row)
-        if monotonic() - started > 60 * minutes:
-            click.echo(f"no time is left for what comes after {row.title}", err=True)
-            break
-    for row in rows:
-        if monotonic() - started < 60 * minutes:
-            time_compiled(row, timer, device)
-    if not small and not kernels:
+    rows: list[Row] = []
+    has_optimizers = not small and not kernels
+    if has_optimizers:
         bad += tell("optimizers", kernel_optimizers.check(device))
         rows += kernel_optimizers.timed(rates, timer, device)
+    for row in timed(cases, rates, timer, device):
+        rows.append(row)
+        if is_late():
+            click.echo(f"no time is left for what comes after {row.title}", err=True)
+            break
+    if is_recorded:
+        record(rows, rates)
+    for row in sorted(rows, key=lambda row: row.kernel not in KERNELS):
+        if not is_late():
+            compile_it = time_compiled if row.kernel in KERNELS else kernel_optimizers.time_compiled
+            compile_it(row, timer, device)
     for line in table(rows):
         click.echo(line)
     click.echo(f"{(monotonic() - started) / 60:.1f} minutes")

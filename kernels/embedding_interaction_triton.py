@@ -39,10 +39,9 @@ from timetrial.kernels.kernel import (
 
 MOST_VECTORS = 32  # of an example
 LEAST_TILE = 16  # of what tl.dot multiplies
-# Columns that are multiplied at a time. All 128 at once took the forward pass 238 registers, and a multiprocessor held
-# two programs; of 94 it holds five, each of which loads three blocks ahead.
-BLOCK, NUM_STAGES = 32, 4
-NUM_WARPS = 4  # a quarter of the products each
+# Columns that are multiplied at a time, blocks of them under way, and warps, by the size of an element: of those tried
+# on an H200 the fastest. The vectors of float32 fill more registers, with both parts of each factor.
+HOW = {4: (32, 4, 2), 2: (128, 1, 4)}
 
 
 def num_pairs(num_vectors: int) -> int:
@@ -128,13 +127,15 @@ def _backward(
         tl.store(to, gradient.to(of_rows.dtype.element_ty), mask=is_looked_up & (column < width))
 
 
-def _how(num_numbers: int, dtype: str) -> dict[str, Any]:
-    """Constants for so many embeddings."""
-    return {
+def _how(num_numbers: int, element_size: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """Constants for so many embeddings, and how a program is run."""
+    block, num_stages, num_warps = HOW[element_size]
+    constants = {
         "VECTORS": max(power_of_two(num_numbers + 1), LEAST_TILE),
-        "BLOCK": BLOCK,
-        "PRECISION": "tf32x3" if dtype == "torch.float32" else "tf32",
+        "BLOCK": block,
+        "PRECISION": "tf32x3" if element_size == 4 else "tf32",
     }
+    return constants, {"num_stages": num_stages, "num_warps": num_warps}
 
 
 @torch.library.custom_op("timetrial::embedding_interaction", mutates_args=())
@@ -143,10 +144,8 @@ def _fused(bottom: Tensor, numbers: Tensor, table: Tensor) -> Tensor:
     length = width + num_pairs(num_numbers + 1)
     out = torch.empty((batch, length), dtype=bottom.dtype, device=bottom.device)
     if batch:
-        _forward[(batch,)](
-            bottom, numbers, table, out, num_numbers, width, length,
-            **_how(num_numbers, str(bottom.dtype)), num_warps=NUM_WARPS, num_stages=NUM_STAGES,
-        )  # fmt: skip
+        constants, run = _how(num_numbers, bottom.element_size())
+        _forward[(batch,)](bottom, numbers, table, out, num_numbers, width, length, **constants, **run)
     return out
 
 
@@ -162,9 +161,10 @@ def _fused_backward(bottom: Tensor, numbers: Tensor, table: Tensor, grads: Tenso
     of_bottom = torch.empty_like(bottom)
     of_rows = torch.empty((batch * num_numbers, width), dtype=table.dtype, device=table.device)
     if batch:
+        constants, run = _how(num_numbers, bottom.element_size())
         _backward[(batch,)](
             bottom, numbers, table, grads, of_bottom, of_rows, num_numbers, width, grads.shape[1],
-            **_how(num_numbers, str(bottom.dtype)), num_warps=NUM_WARPS, num_stages=NUM_STAGES,
+            **constants, **run,
         )  # fmt: skip
     return of_bottom, of_rows
 
@@ -245,18 +245,18 @@ def backward_cost(bottom: Tensor, numbers: Tensor, table: Tensor) -> Cost:
     )
 
 
-def _launches(element: str, dtype: str) -> tuple[Launch, ...]:
+def _launches(element: str, element_size: int) -> tuple[Launch, ...]:
     x, numbers = f"*{element}", {"num_numbers": "i32", "width": "i32", "length": "i32"}
     given = {"bottom": x, "numbers": "*i32", "table": x}
+    constants, run = _how(26, element_size)
     forward = {**given, "out": x, **numbers}
     backward = {**given, "grads": x, "of_bottom": x, "of_rows": x, **numbers}
     return tuple(
         Launch(
             function=function,
             signature=signature,
-            constants=_how(26, dtype),
-            num_warps=NUM_WARPS,
-            num_stages=NUM_STAGES,
+            constants=constants,
+            **run,
             divisible=tuple(name for name in signature if name not in ("num_numbers", "length")),
             is_matrix=True,
         )
@@ -284,7 +284,7 @@ KERNEL = Kernel(
     backward_cost=backward_cost,
     launches=tuple(
         launch
-        for element, dtype in (("fp32", "torch.float32"), ("bf16", "torch.bfloat16"))
-        for launch in _launches(element, dtype)
+        for element, element_size in (("fp32", 4), ("bf16", 2))
+        for launch in _launches(element, element_size)
     ),
 )

@@ -87,14 +87,14 @@ def _forward(
 
 @triton.jit
 def _backward(
-    h, grads, grads_h, scale, means, inverses, out, scale_sums, bias_sums, rows, width, num_programs,
+    h, grads, grads_h, scale, means, inverses, out, sums, rows, width, num_programs,
     HAS_RESIDUAL: tl.constexpr, HAS_BIAS: tl.constexpr, IS_RMS: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
     columns = tl.arange(0, BLOCK)
     s = tl.load(scale + columns, mask=columns < width, other=0.0).to(tl.float32)
-    of_scale, of_bias = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    of_scale, of_bias = tl.zeros((ROWS, BLOCK), tl.float32), tl.zeros((ROWS, BLOCK), tl.float32)
     for tile in range(program, tl.cdiv(rows, ROWS), num_programs):
         row, _, at, inside = _places(tile, rows, width, ROWS, BLOCK)
         mean = tl.load(means + row, mask=row < rows, other=0.0)
@@ -102,9 +102,9 @@ def _backward(
         u = (tl.load(h + at, mask=inside, other=0.0).to(tl.float32) - mean[:, None]) * inverse[:, None]
         u = tl.where(inside, u, 0.0)
         g = tl.load(grads + at, mask=inside, other=0.0).to(tl.float32)
-        of_scale += tl.sum(g * u, 0)
+        of_scale += g * u
         if HAS_BIAS:
-            of_bias += tl.sum(g, 0)
+            of_bias += g
         c = g * s[None, :]
         left = c - u * (tl.sum(c * u, 1) / width)[:, None]
         if not IS_RMS:
@@ -113,9 +113,10 @@ def _backward(
         if HAS_RESIDUAL:
             gradient += tl.load(grads_h + at, mask=inside, other=0.0).to(tl.float32)
         tl.store(out + at, gradient.to(out.dtype.element_ty), mask=inside)
-    tl.store(scale_sums + program * width + columns, of_scale, mask=columns < width)
+    to = sums + program * width + columns
+    tl.store(to, tl.sum(of_scale, 0), mask=columns < width)
     if HAS_BIAS:
-        tl.store(bias_sums + program * width + columns, of_bias, mask=columns < width)
+        tl.store(to + num_programs * width, tl.sum(of_bias, 0), mask=columns < width)
 
 
 def _tile(width: int) -> tuple[int, int]:
@@ -156,29 +157,28 @@ def _(
 def _fused_backward(
     h: Tensor, grads: Tensor, grads_h: Tensor | None, scale: Tensor, means: Tensor, inverses: Tensor,
     has_bias: bool, is_rms: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of h, scale and bias (nothing without one)."""
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Gradients of h, and of scale and, if there is one, bias: (1 or 2, D) float32."""
     rows, width = h.shape
     out = torch.empty_like(h)
     tile_rows, block = _tile(width)
-    programs = max(min(PROGRAMS, triton.cdiv(rows, tile_rows)), 1)
-    sums = torch.zeros((2, programs, width), dtype=torch.float32, device=h.device)
+    programs = min(PROGRAMS, triton.cdiv(rows, tile_rows))
+    sums = torch.empty((1 + has_bias, programs, width), dtype=torch.float32, device=h.device)
     if h.numel():
         _backward[(programs,)](
-            h, grads, grads_h, scale, means, inverses, out, sums[0], sums[1], rows, width, programs,
+            h, grads, grads_h, scale, means, inverses, out, sums, rows, width, programs,
             HAS_RESIDUAL=grads_h is not None, HAS_BIAS=has_bias, IS_RMS=is_rms,
             ROWS=tile_rows, BLOCK=block, num_warps=warps(tile_rows * block),
         )  # fmt: skip
-    of_scale, of_bias = sums.sum(1).to(scale.dtype).unbind()
-    return out, of_scale.clone(), of_bias.clone() if has_bias else scale.new_empty(0)
+    return out, sums.sum(1)
 
 
 @_fused_backward.register_fake
 def _(
     h: Tensor, grads: Tensor, grads_h: Tensor | None, scale: Tensor, means: Tensor, inverses: Tensor,
     has_bias: bool, is_rms: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return torch.empty_like(h), torch.empty_like(scale), scale.new_empty(len(scale) if has_bias else 0)
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return torch.empty_like(h), scale.new_empty((1 + has_bias, len(scale)), dtype=torch.float32)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -192,11 +192,12 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 def _gradients(ctx: Any, of_y: Tensor, of_h: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     h, scale, means, inverses = ctx.saved_tensors
     of_h_too = of_h.contiguous() if ctx.has_residual else None
-    of_x, of_scale, of_bias = _fused_backward(
+    of_x, of_both = _fused_backward(
         h, of_y.contiguous(), of_h_too, scale, means, inverses, ctx.has_bias, ctx.is_rms
     )
     of_residual = of_x if ctx.has_residual else None
-    return of_x, of_residual, of_scale, of_bias if ctx.has_bias else None, None, None
+    of_both = of_both.to(scale.dtype)
+    return of_x, of_residual, of_both[0], of_both[1] if ctx.has_bias else None, None, None
 
 
 _fused.register_autograd(_gradients, setup_context=_keep)
@@ -267,7 +268,7 @@ def _launches(element: str, width: int, *, has_residual: bool, is_rms: bool) -> 
     }  # fmt: skip
     backward = {
         "h": x, "grads": x, "grads_h": x, "scale": "*fp32", **sums, "out": x,
-        "scale_sums": "*fp32", "bias_sums": "*fp32", **rest, "num_programs": "i32",
+        "sums": "*fp32", **rest, "num_programs": "i32",
     }  # fmt: skip
     return tuple(
         Launch(

@@ -48,8 +48,8 @@ from timetrial.kernels.softmax_cross_entropy_triton import logit_gradient, row_l
 
 CHUNK_BYTES = 16  # of a chunk's logits for each element of W
 CLASSES = 16  # the padded number of classes is a multiple of it
-BLOCK = 8_192  # the most logits of a row that are looked at together
-MOST_WARPS = 32  # of a program: two fill a multiprocessor, so that few rows are under way
+BLOCK = 4_096  # the most logits of a row that are looked at together
+MOST_WARPS = 8  # of a program: two fill a multiprocessor, so that few rows are under way
 
 
 def reference(
@@ -64,14 +64,16 @@ def reference(
 @triton.jit
 def _losses_and_gradients(
     logits, labels, weights, losses, num_classes, width, smoothing,
-    HAS_GRADIENT: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_SMOOTHING: tl.constexpr, HAS_GRADIENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
-    begin, label = logits + row * width, tl.load(labels + row)
+    begin, label = logits + row * width, tl.load(labels + row).to(tl.int32)
     weight = tl.load(weights + row).to(tl.float32)
     loss, shift, log_total = 0.0, 0.0, 0.0
     if weight != 0:
-        loss, shift, log_total = row_loss(begin, 0, label, weight, num_classes, width, smoothing, BLOCK)
+        loss, shift, log_total = row_loss(
+            begin, 0, label, weight, num_classes, width, smoothing, HAS_SMOOTHING, BLOCK
+        )
     tl.store(losses + row, loss)
     if HAS_GRADIENT:
         tl.debug_barrier()  # all have read the logit of the true class before one of them writes it
@@ -123,7 +125,7 @@ def _fused(
         torch.mm(h, matrix.t(), out=z)
         _losses_and_gradients[(len(h),)](
             z, labels[part], weights[part], losses[part], classes, width, label_smoothing,
-            HAS_GRADIENT=with_gradient, BLOCK=block, num_warps=num_warps,
+            HAS_SMOOTHING=label_smoothing != 0, HAS_GRADIENT=with_gradient, BLOCK=block, num_warps=num_warps,
         )  # fmt: skip
         if with_gradient:
             torch.mm(z, matrix, out=of_hidden[part])
@@ -157,7 +159,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _gradients(ctx: Any, of_sum: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    of_hidden, of_weight = ((of_sum * saved).to(saved.dtype) for saved in ctx.saved_tensors)
+    of_hidden, of_weight = (
+        torch._foreach_mul([saved], of_sum.to(saved.dtype))[0] for saved in ctx.saved_tensors
+    )
     return of_hidden, of_weight, None, None, None, None
 
 
@@ -235,7 +239,7 @@ def _launch(element: str, classes: int) -> Launch:
             "logits": f"*{element}", "labels": "*i64", "weights": "*fp32", "losses": "*fp32",
             "num_classes": "i32", "width": "i32", "smoothing": "fp32",
         },
-        constants={"HAS_GRADIENT": True, "BLOCK": block},
+        constants={"HAS_SMOOTHING": True, "HAS_GRADIENT": True, "BLOCK": block},
         num_warps=num_warps,
         divisible=("logits", "labels", "weights", "losses", "width"),
     )  # fmt: skip

@@ -42,6 +42,7 @@ from timetrial.kernels.kernel import (
 TILE = 2_048  # values that a program looks at together
 WIDEST = 128  # columns of a tile: 512 bytes of float32
 PROGRAMS = 528  # of a pass that sums: four for each multiprocessor of an H100
+UNROLL = 4  # tiles whose loads are under way together
 PARTS = 128  # sums of programs that are joined together
 
 
@@ -87,7 +88,8 @@ def _origin(x, mask, rows, column, exists):
 
 @triton.jit
 def _moments(
-    x, mask, numbers, means, squares, rows, width, num_programs, ROWS: tl.constexpr, BLOCK: tl.constexpr
+    x, mask, numbers, means, squares, rows, width, num_programs,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, UNROLL: tl.constexpr,
 ):  # fmt: skip
     """Of a program's frames: how many there are, their mean, and the sum of their squared differences from it."""
     program = tl.program_id(0)
@@ -95,15 +97,13 @@ def _moments(
     origin = _origin(x, mask, rows, column, exists)
     number = tl.zeros((ROWS,), tl.float32)
     mean, square = tl.zeros((ROWS, BLOCK), tl.float32), tl.zeros((ROWS, BLOCK), tl.float32)
-    counts = _counts(mask, program, rows, ROWS)
-    for tile in range(program, tl.cdiv(rows, ROWS), num_programs):
+    for tile in tl.range(program, tl.cdiv(rows, ROWS), num_programs, loop_unroll_factor=UNROLL):
+        counts = _counts(mask, tile, rows, ROWS)
         inside = counts[:, None] & exists[None, :]
         value = tl.load(x + _places(tile, column, width, ROWS), mask=inside, other=0.0).to(tl.float32)
         value -= origin[None, :]
         number += counts.to(tl.float32)
         share = tl.where(counts, 1 / tl.maximum(number, 1.0), 0.0)
-        # The next mask is asked for before it is known which frames to read.
-        counts = _counts(mask, tile + num_programs, rows, ROWS)
         away = tl.where(inside, value - mean, 0.0)
         mean += away * share[:, None]
         square += away * tl.where(inside, value - mean, 0.0)
@@ -170,7 +170,7 @@ def _normalise(
 @triton.jit
 def _sums(
     x, mask, grads, mean, variance, of_weight, of_bias, rows, width, num_programs, eps,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, UNROLL: tl.constexpr,
 ):  # fmt: skip
     """Gradients of weights and biases of a program's frames."""
     program = tl.program_id(0)
@@ -178,11 +178,9 @@ def _sums(
     m = _read(mean, column, exists)
     inverse = 1 / tl.sqrt(_read(variance, column, exists) + eps)
     total, total_u = tl.zeros((ROWS, BLOCK), tl.float32), tl.zeros((ROWS, BLOCK), tl.float32)
-    counts = _counts(mask, program, rows, ROWS)
-    for tile in range(program, tl.cdiv(rows, ROWS), num_programs):
-        inside = counts[:, None] & exists[None, :]
+    for tile in tl.range(program, tl.cdiv(rows, ROWS), num_programs, loop_unroll_factor=UNROLL):
+        inside = _counts(mask, tile, rows, ROWS)[:, None] & exists[None, :]
         at = _places(tile, column, width, ROWS)
-        counts = _counts(mask, tile + num_programs, rows, ROWS)
         g = tl.load(grads + at, mask=inside, other=0.0).to(tl.float32)
         u = (tl.load(x + at, mask=inside, other=0.0).to(tl.float32) - m) * inverse
         total += g
@@ -237,7 +235,7 @@ def _fused(
     (tile_rows, block), (all_tiles, few) = _tile(width), _grids(rows, width)
     numbers, means, squares = _floats(x, few[0]), _floats(x, few[0], width), _floats(x, few[0], width)
     how = {"ROWS": tile_rows, "BLOCK": block, "num_warps": warps(TILE)}
-    _moments[few](x, mask, numbers, means, squares, rows, width, few[0], **how)
+    _moments[few](x, mask, numbers, means, squares, rows, width, few[0], **how, UNROLL=UNROLL)
     narrow = min(block, TILE // PARTS)
     _join[(1, triton.cdiv(width, narrow))](
         x, mask, numbers, means, squares, number, mean, variance, rows, width, few[0],
@@ -265,7 +263,9 @@ def _fused_backward(
     (tile_rows, block), (all_tiles, few) = _tile(width), _grids(rows, width)
     how = {"ROWS": tile_rows, "BLOCK": block, "num_warps": warps(TILE)}
     parts = _floats(x, 2, few[0], width)
-    _sums[few](x, mask, grads, mean, variance, parts[0], parts[1], rows, width, few[0], eps, **how)
+    _sums[few](
+        x, mask, grads, mean, variance, parts[0], parts[1], rows, width, few[0], eps, **how, UNROLL=UNROLL
+    )  # fmt: skip
     of_weight, of_bias = (part.clone() for part in parts.sum(1))
     _backward[all_tiles](
         x, mask, grads, weight, number, mean, variance, of_weight, of_bias, out, rows, width, eps, **how
@@ -366,10 +366,10 @@ def _launches(element: str, width: int) -> tuple[Launch, ...]:
             divisible=tuple({*function.arg_names} - {"rows", "num_programs", "eps", *constants}),
         )
         for function, constants in (
-            (_moments, tile),
+            (_moments, {**tile, "UNROLL": UNROLL}),
             (_join, {"PARTS": PARTS, "BLOCK": TILE // PARTS}),
             (_normalise, tile),
-            (_sums, tile),
+            (_sums, {**tile, "UNROLL": UNROLL}),
             (_backward, tile),
         )
     )

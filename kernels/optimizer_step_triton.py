@@ -26,9 +26,8 @@ from torch import Tensor
 from timetrial.kernels.kernel import Launch, warps
 from timetrial.kernels.optimizer_step_torch import NUM_MOMENTS, Kind, Rule
 
-# 8 values of each tensor a thread: of 80 registers, so that three programs of 8 warps fit a multiprocessor, with 98 KB
-# of loads under way; an H100 needs 18 to be kept busy. 253 million parameters are 123,000 programs.
-BLOCK = 2_048
+# 8 values of each tensor a thread, of 4 warps; 253 million parameters are 247,000 programs.
+BLOCK = 1_024
 ELEMENTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16}
 # Places in the numbers of a step: learning rate, the same over 1 - b1^t, 1 / sqrt(1 - b2^t), factor of the gradient.
 RATE, CORRECTED_RATE, ROOT, FACTOR = (tl.constexpr(place) for place in range(4))

@@ -11,8 +11,8 @@ of more than CHUNK rows (a padding node has all padding edges, a frequent word a
 alone: its rows are added up in chunks of the order by as many programs, and the sums of chunks by one more. All in
 float32, without atomics, always in the same order, so that sums repeat to the last bit.
 
-Bytes: x, order and first once, y once; of long segments, at most a 16th more of x for sums of chunks, twice. The
-gradient is a plain gather, left to torch, which fuses it with what follows.
+Bytes: x, order and first once, y once; of long segments, at most a 32nd more of x for sums of chunks, twice. The
+gradient reads dy by numbers and writes dx once.
 """
 
 from typing import Any
@@ -37,8 +37,9 @@ from timetrial.kernels.kernel import (
 TILE = 2_048  # values that a program looks at together
 WIDEST = 512  # columns of a tile of several segments
 # Rows of a long segment that a program adds up. More would let fewer programs share a segment, and its neighbours wait
-# longer for one that is just not long; fewer would write more sums of chunks.
-CHUNK = 32
+# longer for one that is just not long; fewer would write more sums of chunks, and more programs would find none to sum.
+CHUNK = 64
+ROWS_AHEAD = 4  # of a segment that are under way together
 CHUNK_COLUMNS = 128
 
 
@@ -59,7 +60,8 @@ def reference(rows_ED: Tensor, segments_E: Tensor, order_E: Tensor, first: Tenso
 
 @triton.jit
 def _short(
-    rows, order, first, out, num_segments, width, CHUNK: tl.constexpr, SEGMENTS: tl.constexpr, BLOCK: tl.constexpr
+    rows, order, first, out, num_segments, width,
+    CHUNK: tl.constexpr, SEGMENTS: tl.constexpr, BLOCK: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
     """All segments but the long ones."""
     segment = tl.program_id(0) * SEGMENTS + tl.arange(0, SEGMENTS)
@@ -69,13 +71,13 @@ def _short(
     is_long = length > CHUNK
     length = tl.where(is_long, 0, length)
     total = tl.zeros((SEGMENTS, BLOCK), tl.float32)
-    row = tl.load(order + begin, mask=length > 0, other=0)
-    for number in range(tl.max(length, 0)):
-        at = row.to(tl.int64)[:, None] * width + column[None, :]
-        inside = (number < length)[:, None] & (column < width)[None, :]
-        # Which row is next is asked for before this one has come.
-        row = tl.load(order + begin + number + 1, mask=number + 1 < length, other=0)
-        total += tl.load(rows + at, mask=inside, other=0.0).to(tl.float32)
+    for some in range(0, tl.max(length, 0), AHEAD):
+        for number in tl.static_range(AHEAD):
+            is_there = some + number < length
+            row = tl.load(order + begin + some + number, mask=is_there, other=0)
+            at = row.to(tl.int64)[:, None] * width + column[None, :]
+            inside = is_there[:, None] & (column < width)[None, :]
+            total += tl.load(rows + at, mask=inside, other=0.0).to(tl.float32)
     inside = ((segment < num_segments) & (is_long == 0))[:, None] & (column < width)[None, :]
     at = segment.to(tl.int64)[:, None] * width + column[None, :]
     tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)
@@ -137,8 +139,18 @@ def _long(
         tl.store(to, tl.sum(total, 0).to(out.dtype.element_ty), mask=column < width)
 
 
+@triton.jit
+def _take(rows, numbers, out, size, width, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    row = tl.load(numbers + place, mask=place < size, other=0).to(tl.int64)
+    inside = (place < size)[:, None] & (column < width)[None, :]
+    value = tl.load(rows + row[:, None] * width + column[None, :], mask=inside, other=0.0)
+    tl.store(out + place.to(tl.int64)[:, None] * width + column[None, :], value, mask=inside)
+
+
 def _tile(width: int) -> tuple[int, int]:
-    """Segments and columns of what one program looks at together."""
+    """Segments, or rows, and columns of what one program looks at together."""
     block = min(power_of_two(width), WIDEST)
     return max(TILE // block, 1), block
 
@@ -152,7 +164,7 @@ def _fused(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) -> Tens
     tile, block = _tile(width)
     _short[(triton.cdiv(num_segments, tile), triton.cdiv(width, block))](
         rows, order, first, out, num_segments, width,
-        CHUNK=CHUNK, SEGMENTS=tile, BLOCK=block, num_warps=warps(tile * block),
+        CHUNK=CHUNK, SEGMENTS=tile, BLOCK=block, AHEAD=ROWS_AHEAD, num_warps=warps(tile * block),
     )  # fmt: skip
     if num_rows > CHUNK:
         chunks, block = triton.cdiv(num_rows, CHUNK), min(block, CHUNK_COLUMNS)
@@ -169,12 +181,30 @@ def _(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) -> Tensor:
     return rows.new_empty(len(first) - 1, rows.shape[1])
 
 
+@torch.library.custom_op("timetrial::take_rows", mutates_args=())
+def take_rows(rows_SD: Tensor, numbers_E: Tensor) -> Tensor:
+    """Rows (E, D) by their numbers below S, both contiguous; 16 bytes at a time, which `index_select` does not do."""
+    width, size = rows_SD.shape[1], len(numbers_E)
+    out = torch.empty((size, width), dtype=rows_SD.dtype, device=rows_SD.device)
+    if out.numel():
+        tile, block = _tile(width)
+        _take[(triton.cdiv(size, tile), triton.cdiv(width, block))](
+            rows_SD, numbers_E, out, size, width, ROWS=tile, BLOCK=block, num_warps=warps(tile * block)
+        )
+    return out
+
+
+@take_rows.register_fake
+def _(rows_SD: Tensor, numbers_E: Tensor) -> Tensor:
+    return rows_SD.new_empty(len(numbers_E), rows_SD.shape[1])
+
+
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(inputs[1])
 
 
 def _gradients(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
-    return above.index_select(0, ctx.saved_tensors[0]), None, None, None
+    return take_rows(above.contiguous(), ctx.saved_tensors[0]), None, None, None
 
 
 _fused.register_autograd(_gradients, setup_context=_keep)
@@ -224,6 +254,7 @@ def backward_cost(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) 
 def _launches(element: str, width: int) -> tuple[Launch, ...]:
     tile, block = _tile(width)
     x, numbers = f"*{element}", {"segments": "*i32", "order": "*i32", "first": "*i32"}
+    take = {"rows": x, "numbers": "*i32", "out": x, "size": "i32", "width": "i32"}
     short = {"rows": x, "order": "*i32", "first": "*i32", "out": x, "num_segments": "i32", "width": "i32"}
     rest = {"num_rows": "i32", "width": "i32"}
     chunks = {"rows": x, **numbers, "sums": "*fp32", **rest}
@@ -236,10 +267,16 @@ def _launches(element: str, width: int) -> tuple[Launch, ...]:
             signature=signature,
             constants=constants,
             num_warps=warps(size),
-            divisible=tuple(name for name in signature if not name.startswith("num_")),
+            divisible=tuple(n for n in signature if n != "size" and not n.startswith("num_")),
         )
         for function, signature, constants, size in (
-            (_short, short, {"CHUNK": CHUNK, "SEGMENTS": tile, "BLOCK": block}, tile * block),
+            (
+                _short,
+                short,
+                {"CHUNK": CHUNK, "SEGMENTS": tile, "BLOCK": block, "AHEAD": ROWS_AHEAD},
+                tile * block,
+            ),
+            (_take, take, {"ROWS": tile, "BLOCK": block}, tile * block),
             (_chunks, chunks, of_chunks, CHUNK * columns),
             (_long, long, of_chunks, CHUNK * columns),
         )

@@ -31,10 +31,9 @@ from timetrial.kernels.kernel import (
     power_of_two,
     size_in_bytes,
     unsuitable,
-    warps,
 )
 
-BLOCK = 4_096  # the most logits that are looked at together
+BLOCK = 2_048  # the most logits that are looked at together
 GROUP = 8  # of logits that are read at a time: 16 bytes of bfloat16
 
 
@@ -50,38 +49,51 @@ def reference(logits_RV: Tensor, labels_R: Tensor, weights_R: Tensor, label_smoo
 
 
 @triton.jit
-def row_loss(begin, skip, label, weight, num_classes, width, smoothing, BLOCK: tl.constexpr):
-    """Loss, m and s of a row: of `width` logits from `begin` on, `num_classes` count from the one at `skip` on."""
+def row_loss(
+    begin, skip, label, weight, num_classes, width, smoothing, HAS_SMOOTHING: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """Loss, m and s of a row: of `width` logits from `begin` on, `num_classes` count from the one at `skip` on.
+
+    Each place of a block keeps a sum of its own until the end; only the maximum is made for a whole block each time.
+    """
     right = tl.load(begin + skip + label).to(tl.float32)
-    highest, total, plain = -float("inf"), 0.0, 0.0
+    highest = -float("inf")
+    totals, plains = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     for first in range(0, width, BLOCK):
         at = first + tl.arange(0, BLOCK)
-        counts = (at >= skip) & (at < skip + num_classes)
-        z = tl.load(begin + at, mask=at < width, other=0.0).to(tl.float32)
-        plain += tl.sum(tl.where(counts, z, 0.0), 0)
-        z = tl.where(counts, z, -float("inf"))
+        if (first >= skip) & (first + BLOCK <= skip + num_classes):
+            z = tl.load(begin + at).to(tl.float32)
+            if HAS_SMOOTHING:
+                plains += z
+        else:
+            counts = (at >= skip) & (at < skip + num_classes)
+            z = tl.load(begin + at, mask=at < width, other=0.0).to(tl.float32)
+            if HAS_SMOOTHING:
+                plains += tl.where(counts, z, 0.0)
+            z = tl.where(counts, z, -float("inf"))
         new = tl.maximum(highest, tl.max(z, 0))
         base = tl.where(new == -float("inf"), 0.0, new)
-        total = total * tl.exp(highest - base) + tl.sum(tl.exp(z - base), 0)
+        totals = totals * tl.exp(highest - base) + tl.exp(z - base)
         highest = new
     shift = tl.where(highest == -float("inf"), 0.0, highest)
-    log_total = tl.log(total)
+    log_total = tl.log(tl.sum(totals, 0))
     wanted = right
-    if smoothing != 0:
-        wanted = (1 - smoothing) * right + smoothing * (plain / num_classes)
+    if HAS_SMOOTHING:
+        wanted = (1 - smoothing) * right + smoothing * (tl.sum(plains, 0) / num_classes)
     return weight * (shift - wanted + log_total), shift, log_total
 
 
 @triton.jit
 def logit_gradient(z, at, label, weight, shift, log_total, num_classes, smoothing):
     """Of the logits z at the places `at` of a row whose loss has the gradient 1."""
-    target = tl.where(at == label, 1 - smoothing, 0.0) + smoothing / num_classes
+    target = tl.where(at == label, 1 - smoothing + smoothing / num_classes, smoothing / num_classes)
     return weight * (tl.exp(z - shift - log_total) - target)
 
 
 @triton.jit
 def _forward(
-    logits, labels, weights, losses, sums, num_classes, smoothing, GROUP: tl.constexpr, BLOCK: tl.constexpr
+    logits, labels, weights, losses, sums, num_classes, smoothing,
+    HAS_SMOOTHING: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     weight = tl.load(weights + row).to(tl.float32)
@@ -92,7 +104,7 @@ def _forward(
         width = tl.cdiv(skip + num_classes, GROUP) * GROUP
         label = tl.load(labels + row)
         loss, shift, log_total = row_loss(
-            logits + begin, skip, label, weight, num_classes, width, smoothing, BLOCK
+            logits + begin, skip, label, weight, num_classes, width, smoothing, HAS_SMOOTHING, BLOCK
         )
     tl.store(losses + row, loss)
     tl.store(sums + 2 * row, shift)
@@ -100,17 +112,14 @@ def _forward(
 
 
 @triton.jit
-def _of_row(labels, weights, sums, grads, row, rows):
-    """Weight, label, gradient of the sum, m and s of a row, or nothing behind the last one."""
-    exists = row < rows
+def _of_row(labels, weights, sums, grads, row, exists):
+    """Label, gradient of the sum times weight, m and s of a row, and whether it counts."""
     weight = tl.load(weights + row, mask=exists, other=0).to(tl.float32)
-    label = tl.load(labels + row, mask=exists, other=0)
+    label = tl.load(labels + row, mask=exists, other=0).to(tl.int32)
     of_loss = tl.load(grads + row, mask=exists, other=0.0) * weight
-    shift, log_total = (
-        tl.load(sums + 2 * row, mask=exists, other=0.0),
-        tl.load(sums + 2 * row + 1, mask=exists, other=0.0),
-    )
-    return weight, label, of_loss, shift, log_total
+    shift = tl.load(sums + 2 * row, mask=exists, other=0.0)
+    log_total = tl.load(sums + 2 * row + 1, mask=exists, other=0.0)
+    return label, of_loss, shift, log_total, weight != 0
 
 
 @triton.jit
@@ -120,22 +129,34 @@ def _backward(
     """Of BLOCK logits, no more than a row has."""
     start = tl.program_id(0).to(tl.int64) * BLOCK
     row = start // num_classes
+    begin = (start - row * num_classes).to(tl.int32)
     at = tl.arange(0, BLOCK)
-    inside = at < rows.to(tl.int64) * num_classes - start
-    class_ = (start - row * num_classes).to(tl.int32) + at
-    is_next = class_ >= num_classes
-    weight_0, label_0, of_loss_0, shift_0, log_total_0 = _of_row(labels, weights, sums, grads, row, rows)
-    weight_1, label_1, of_loss_1, shift_1, log_total_1 = _of_row(labels, weights, sums, grads, row + 1, rows)
+    label, of_loss, shift, log_total, counts = _of_row(labels, weights, sums, grads, row, row < rows)
     gradient = tl.zeros((BLOCK,), tl.float32)
-    if (weight_0 != 0) | (weight_1 != 0):
-        z = tl.load(logits + start + at, mask=inside, other=0.0).to(tl.float32)
-        z = tl.where(tl.where(is_next, weight_1, weight_0) != 0, z, 0.0)
-        gradient = logit_gradient(
-            z, class_, tl.where(is_next, label_1 + num_classes, label_0), tl.where(is_next, of_loss_1, of_loss_0),
-            tl.where(is_next, shift_1, shift_0), tl.where(is_next, log_total_1, log_total_0),
-            num_classes, smoothing,
-        )  # fmt: skip
-    tl.store(out + start + at, gradient.to(out.dtype.element_ty), mask=inside)
+    if begin + BLOCK <= num_classes:
+        if counts:
+            z = tl.load(logits + start + at).to(tl.float32)
+            gradient = logit_gradient(z, at, label - begin, of_loss, shift, log_total, num_classes, smoothing)
+        tl.store(out + start + at, gradient.to(out.dtype.element_ty))
+    else:
+        inside = at < rows.to(tl.int64) * num_classes - start
+        is_next = begin + at >= num_classes
+        label_1, of_loss_1, shift_1, log_total_1, counts_1 = _of_row(
+            labels, weights, sums, grads, row + 1, row + 1 < rows
+        )
+        if counts | counts_1:
+            z = tl.load(logits + start + at, mask=inside, other=0.0).to(tl.float32)
+            z = tl.where(tl.where(is_next, counts_1, counts), z, 0.0)
+            gradient = logit_gradient(
+                z, begin + at, tl.where(is_next, label_1 + num_classes, label), tl.where(is_next, of_loss_1, of_loss),
+                tl.where(is_next, shift_1, shift), tl.where(is_next, log_total_1, log_total), num_classes, smoothing,
+            )  # fmt: skip
+        tl.store(out + start + at, gradient.to(out.dtype.element_ty), mask=inside)
+
+
+def _warps(block: int) -> int:
+    """As many as give each thread 16 logits, within 1 to 4: more would wait for each other at each maximum."""
+    return min(max(block // 512, 1), 4)
 
 
 @torch.library.custom_op("timetrial::softmax_cross_entropy", mutates_args=())
@@ -149,7 +170,8 @@ def _fused(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: flo
     if rows:
         _forward[(rows,)](
             logits, labels, weights, losses, sums, classes, label_smoothing,
-            GROUP=1 if logits.numel() % GROUP else GROUP, BLOCK=block, num_warps=warps(block),
+            HAS_SMOOTHING=label_smoothing != 0, GROUP=1 if logits.numel() % GROUP else GROUP,
+            BLOCK=block, num_warps=_warps(block),
         )  # fmt: skip
     return losses, sums
 
@@ -171,7 +193,7 @@ def _fused_backward(
     if rows:
         _backward[(triton.cdiv(logits.numel(), block),)](
             logits, labels, weights, sums, grads, out, rows, classes, label_smoothing,
-            BLOCK=block, num_warps=warps(block),
+            BLOCK=block, num_warps=_warps(block),
         )  # fmt: skip
     return out
 
@@ -230,9 +252,10 @@ def _case(
 
 
 def forward_cost(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float) -> Cost:
-    """Logits, labels and weights once, and three numbers a row."""
+    """Logits of rows that count, labels and weights once, and three numbers a row."""
     del label_smoothing
-    return Cost(bytes_moved=size_in_bytes(logits, labels, weights) + 12 * len(logits))
+    read = int((weights != 0).sum()) * logits.shape[1] * logits.element_size()
+    return Cost(bytes_moved=read + size_in_bytes(labels, weights) + 12 * len(logits))
 
 
 def backward_cost(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float) -> Cost:
@@ -252,13 +275,13 @@ def _launches(element: str, block: int, *whole: str) -> tuple[Launch, ...]:
             function=function,
             signature=signature,
             constants=constants,
-            num_warps=warps(block),
+            num_warps=_warps(block),
             divisible=tuple(
                 name for name, kind in signature.items() if kind.startswith("*") or name in whole
             ),
         )
         for function, signature, constants in (
-            (_forward, forward, {"GROUP": GROUP, "BLOCK": block}),
+            (_forward, forward, {"HAS_SMOOTHING": True, "GROUP": GROUP, "BLOCK": block}),
             (_backward, backward, {"BLOCK": block}),
         )
     )
@@ -287,7 +310,7 @@ KERNEL = Kernel(
     launches=tuple(
         launch
         for element in ("fp32", "bf16")
-        for block, whole in ((512, "num_classes"), (BLOCK, "rows"))
+        for block, whole in ((BLOCK, "num_classes"), (BLOCK, "rows"))
         for launch in _launches(element, block, whole)
     ),
 )

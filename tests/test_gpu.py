@@ -64,7 +64,9 @@ JAX_FLIGHT = """
 """
 
 
-@pytest.mark.parametrize(("framework", "source"), [("torch", TORCH_FLIGHT), ("jax", JAX_FLIGHT)])
+@pytest.mark.parametrize(
+    ("framework", "source"), [("torch", TORCH_FLIGHT), ("jax", JAX_FLIGHT)], ids=["torch", "jax"]
+)
 def test_kernels_left_in_flight_are_waited_for(
     track: Track, tmp_path: Path, framework: str, source: str
 ) -> None:
