@@ -21,13 +21,16 @@ Sums = tuple[Array, Array, Array, Array]  # of each row: m, s, logit of the true
 def softmax_cross_entropy(
     logits_RV: Array, labels_R: Array, weights_R: Array, label_smoothing: float | Array
 ) -> Array:
-    """Weighted loss of each row, (R,) float32."""
+    """Weighted loss of each row, (R,) float32 or float64."""
     counts_R = weights_R != 0
-    highest_R, log_total_R, true_R, sum_R = _sums(logits_RV.astype(jnp.float32), labels_R, counts_R)
-    smoothing = jnp.asarray(label_smoothing, jnp.float32)
+    wide_RV = logits_RV if logits_RV.dtype == jnp.float64 else logits_RV.astype(jnp.float32)
+    highest_R, log_total_R, true_R, sum_R = _sums(wide_RV, labels_R, counts_R)
+    smoothing = jnp.asarray(label_smoothing, wide_RV.dtype)
     # The sum may be infinite, and counts only where there is smoothing.
     uniform_R = smoothing * jnp.where(smoothing != 0, sum_R, 0.0) / logits_RV.shape[1]
-    losses_R = weights_R * (highest_R - (1 - smoothing) * true_R - uniform_R + log_total_R)
+    losses_R = weights_R.astype(wide_RV.dtype) * (
+        highest_R - (1 - smoothing) * true_R - uniform_R + log_total_R
+    )
     return jnp.where(counts_R, losses_R, 0.0)
 
 
@@ -57,9 +60,9 @@ def _sums_together(z_RV: Array, labels_R: Array) -> Sums:
         return highest, total, one[2] + other[2], one[3] + other[3]
 
     true_RV = jnp.where(_is_true(labels_R, z_RV), z_RV, 0.0)
-    highest_R, total_R, true_R, sum_R = lax.reduce(
-        (z_RV, jnp.ones_like(z_RV), true_RV, z_RV), (-jnp.inf, 0.0, 0.0, 0.0), joined, (1,)
-    )
+    starts = tuple(jnp.asarray(start, z_RV.dtype) for start in (-jnp.inf, 0.0, 0.0, 0.0))
+    operands = (z_RV, jnp.ones_like(z_RV), true_RV, z_RV)
+    highest_R, total_R, true_R, sum_R = lax.reduce(operands, starts, joined, (1,))
     return highest_R, jnp.log(total_R), true_R, sum_R
 
 

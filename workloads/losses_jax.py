@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from timetrial.kernels import softmax_cross_entropy_jax
+
 
 def softmax_cross_entropy(
     labels: Array, logits: Array, mask: Array | None, label_smoothing: float | Array
@@ -15,12 +17,17 @@ def softmax_cross_entropy(
     labels: integer classes of shape (...), or distributions of shape (..., classes); their rank tells.
     logits: (..., classes). mask: (...), 1 counts and 0 is padding; all examples count where it is None.
     """
+    if labels.ndim < logits.ndim:
+        weights = (
+            jnp.ones(labels.size, logits.dtype) if mask is None else mask.reshape(-1).astype(logits.dtype)
+        )
+        rows = logits.reshape(-1, logits.shape[-1])
+        weighted = softmax_cross_entropy_jax.softmax_cross_entropy(
+            rows, labels.reshape(-1), weights, label_smoothing
+        )
+        return {"summed": weighted.sum(), "n_valid_examples": weights.sum(), "per_example": weighted}
     log_probabilities = jax.nn.log_softmax(logits, axis=-1)
-    if labels.ndim == logits.ndim:
-        true_class = (labels * log_probabilities).sum(-1)
-    else:
-        true_class = jnp.take_along_axis(log_probabilities, labels[..., None], axis=-1).squeeze(-1)
-    uniform = log_probabilities.mean(-1)
+    true_class, uniform = (labels * log_probabilities).sum(-1), log_probabilities.mean(-1)
     per_example = -((1.0 - label_smoothing) * true_class + label_smoothing * uniform).reshape(-1)
     return _masked(per_example, mask)
 
