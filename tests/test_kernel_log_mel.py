@@ -1,4 +1,4 @@
-"""Log-mel features where matrix units cut factors to TF32, which Triton's interpreter does not; NaN, and no audio."""
+"""Log-mel features where matrix units cut factors to TF32, which Triton's interpreter does not; chunks, NaN, no audio."""
 
 import os
 from unittest import mock
@@ -53,6 +53,16 @@ def test_one_product_of_tf32_is_not(matrix_units, monkeypatch):
     monkeypatch.setattr(log_mel_triton, "_high", lambda x: x)
     ours, plain = errors()
     assert ours > 100 * plain
+
+
+def test_a_batch_in_chunks_is_as_the_whole(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    case = next(case for case in log_mel_triton.KERNEL.cases if case.name == "ragged")
+    arguments = case.make(torch.Generator().manual_seed(0), torch.float32, torch.device("cpu"))
+    whole = log_mel_triton.fused(*arguments)
+    assert whole[..., 0].numel() > 2 * log_mel_triton.MEL_ROWS
+    monkeypatch.setattr(log_mel_triton, "CHUNK_FRAMES", log_mel_triton.MEL_ROWS)
+    torch.testing.assert_close(log_mel_triton.fused(*arguments), whole, rtol=0, atol=1e-6)
 
 
 def test_a_nan_spreads_over_its_frames_but_not_over_what_is_hidden(monkeypatch):
