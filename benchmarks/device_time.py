@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 FLUSH_BYTES = 256 * 2**20  # written before each repeat: five times the level-2 cache of an H100
-LEAST_REPEATS, MOST_REPEATS, LIMIT_SECONDS = 5, 100, 0.2
+LEAST_REPEATS, MOST_REPEATS, LIMIT_SECONDS = 5, 100, 0.1
 COPIED_BYTES = tuple(2**power for power in range(12, 31, 2))
 MATRIX_SIZE = 8_192
 

@@ -22,17 +22,20 @@ from timetrial.kernels.kernel import Case, Function, Kernel
 Size = Literal["small", "large"]
 GPU_BYTES_A_PROCESS = (
     20 * 2**30
-)  # the largest cases in their plain form; with less memory they are compiled later
+)  # most large cases in their plain form; the others may have to be compiled later
 
 
-def chosen(names: tuple[str, ...], size: Size) -> Iterator[tuple[Kernel, Case, str]]:
+def chosen(
+    names: tuple[str, ...], size: Size, only_dtype: str | None = None
+) -> Iterator[tuple[Kernel, Case, str]]:
     """Cases of a size and dtypes of kernels."""
     for name in names:
         kernel = KERNELS[name]
         for case in kernel.cases:
             if case.size == size:
                 for dtype in kernel.dtypes:
-                    yield kernel, case, dtype
+                    if only_dtype in (None, dtype):
+                        yield kernel, case, dtype
 
 
 def compiled(kernel: Kernel, device: torch.device) -> Function:
@@ -43,10 +46,12 @@ def compiled(kernel: Kernel, device: torch.device) -> Function:
     return function
 
 
-def check(names: tuple[str, ...], size: Size, device: torch.device) -> tuple[int, list[str]]:
+def check(
+    names: tuple[str, ...], size: Size, device: torch.device, only_dtype: str | None = None
+) -> tuple[int, list[str]]:
     """How many cases were checked, and a line for each thing that is wrong."""
     checked, lines = 0, []
-    for kernel, case, dtype in chosen(names, size):
+    for kernel, case, dtype in chosen(names, size, only_dtype):
         title = f"{kernel.name}, {case.name}, {dtype}"
         try:
             found = _faults(kernel, case, dtype, device)
@@ -77,14 +82,15 @@ def check_small_at_once(names: tuple[str, ...], device: torch.device) -> tuple[i
         mock.patch.dict(os.environ, TORCHINDUCTOR_COMPILE_THREADS="1"),
         ProcessPoolExecutor(workers, mp_context=spawn) as pool,
     ):
-        found = list(pool.map(_check_small, names, [device] * len(names)))
+        tasks = [(name, device, dtype) for name in names for dtype in KERNELS[name].dtypes]
+        found = list(pool.map(_check_small, *zip(*tasks, strict=True)))
     return sum(checked for checked, _ in found), [line for _, lines in found for line in lines]
 
 
-def _check_small(name: str, device: torch.device) -> tuple[int, list[str]]:
-    found = check((name,), "small", device)
+def _check_small(name: str, device: torch.device, dtype: str) -> tuple[int, list[str]]:
+    found = check((name,), "small", device, dtype)
     if device.type == "cuda":
-        for kernel, case, dtype in chosen((name,), "large"):
+        for kernel, case, _ in chosen((name,), "large", dtype):
             for form in (kernel.fused, compiled(kernel, device)):
                 with suppress(Exception):  # told of when it is timed
                     results(form, made(case, dtype, device))

@@ -41,7 +41,7 @@ MOST_VECTORS = 32  # of an example
 LEAST_TILE = 16  # of what tl.dot multiplies
 # Columns that are multiplied at a time, blocks of them under way, and warps, by the size of an element: of those tried
 # on an H200 the fastest. The vectors of float32 fill more registers, with both parts of each factor.
-HOW = {4: (32, 4, 2), 2: (128, 1, 4)}
+HOW = {4: (32, 4, 2), 2: (128, 1, 2)}
 
 
 def num_pairs(num_vectors: int) -> int:

@@ -28,6 +28,7 @@ import triton.language as tl
 from torch import Tensor
 
 from timetrial.kernels.kernel import (
+    MOST_WARPS,
     Arguments,
     Case,
     Cost,
@@ -39,7 +40,8 @@ from timetrial.kernels.kernel import (
     warps,
 )
 
-TILE = 2_048  # values that a program looks at together
+TILE = 2_048  # values that a program sums up together
+EACH = 4_096  # that one of the other passes has: a thread reads a column's facts once for several rows
 WIDEST = 128  # columns of a tile: 512 bytes of float32
 PROGRAMS = 528  # of a pass that sums: four for each multiprocessor of an H100
 UNROLL = 4  # tiles whose loads are under way together
@@ -207,17 +209,18 @@ def _backward(
     tl.store(out + at, tl.where(counts, gradient, 0.0).to(out.dtype.element_ty), mask=inside)
 
 
-def _tile(width: int) -> tuple[int, int]:
+def _tile(width: int, values: int) -> dict[str, int]:
     """Rows and columns of what one program looks at together."""
     block = min(power_of_two(width), WIDEST)
-    return TILE // block, block
+    return {"ROWS": values // block, "BLOCK": block}
 
 
 def _grids(rows: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Programs that take a tile each, and those that sum over several; one of either where there is none to take."""
-    tile_rows, block = _tile(width)
-    tiles, blocks = max(triton.cdiv(rows, tile_rows), 1), triton.cdiv(width, block)
-    return (tiles, blocks), (min(tiles, triton.cdiv(PROGRAMS, blocks)), blocks)
+    each, summed = _tile(width, EACH), _tile(width, TILE)
+    blocks = triton.cdiv(width, each["BLOCK"])
+    few = min(triton.cdiv(rows, summed["ROWS"]), triton.cdiv(PROGRAMS, blocks))
+    return (max(triton.cdiv(rows, each["ROWS"]), 1), blocks), (max(few, 1), blocks)
 
 
 def _floats(like: Tensor, *shape: int) -> Tensor:
@@ -232,16 +235,20 @@ def _fused(
     rows, width = x.shape
     y = torch.empty_like(x)
     mean, variance, number = _floats(x, width), _floats(x, width), _floats(x, 1)
-    (tile_rows, block), (all_tiles, few) = _tile(width), _grids(rows, width)
+    all_tiles, few = _grids(rows, width)
     numbers, means, squares = _floats(x, few[0]), _floats(x, few[0], width), _floats(x, few[0], width)
-    how = {"ROWS": tile_rows, "BLOCK": block, "num_warps": warps(TILE)}
-    _moments[few](x, mask, numbers, means, squares, rows, width, few[0], **how, UNROLL=UNROLL)
-    narrow = min(block, TILE // PARTS)
+    summed = _tile(width, TILE)
+    _moments[few](
+        x, mask, numbers, means, squares, rows, width, few[0], **summed, UNROLL=UNROLL, num_warps=MOST_WARPS
+    )  # fmt: skip
+    narrow = min(summed["BLOCK"], TILE // PARTS)
     _join[(1, triton.cdiv(width, narrow))](
         x, mask, numbers, means, squares, number, mean, variance, rows, width, few[0],
         PARTS=PARTS, BLOCK=narrow, num_warps=warps(PARTS * narrow),
     )  # fmt: skip
-    _normalise[all_tiles](x, mask, weight, bias, mean, variance, y, rows, width, eps, **how)
+    _normalise[all_tiles](
+        x, mask, weight, bias, mean, variance, y, rows, width, eps, **_tile(width, EACH), num_warps=MOST_WARPS
+    )  # fmt: skip
     return y, mean, variance, number
 
 
@@ -256,28 +263,29 @@ def _(
 @torch.library.custom_op("timetrial::masked_batch_norm_backward", mutates_args=())
 def _fused_backward(
     x: Tensor, mask: Tensor, grads: Tensor, weight: Tensor, number: Tensor, mean: Tensor, variance: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of x, weights and biases, the latter two float32."""
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Gradients of x, and of weights and biases (2, C) float32."""
     rows, width = x.shape
     out = torch.empty_like(x)
-    (tile_rows, block), (all_tiles, few) = _tile(width), _grids(rows, width)
-    how = {"ROWS": tile_rows, "BLOCK": block, "num_warps": warps(TILE)}
+    all_tiles, few = _grids(rows, width)
     parts = _floats(x, 2, few[0], width)
     _sums[few](
-        x, mask, grads, mean, variance, parts[0], parts[1], rows, width, few[0], eps, **how, UNROLL=UNROLL
+        x, mask, grads, mean, variance, parts[0], parts[1], rows, width, few[0], eps,
+        **_tile(width, TILE), UNROLL=UNROLL, num_warps=MOST_WARPS,
     )  # fmt: skip
-    of_weight, of_bias = (part.clone() for part in parts.sum(1))
+    of_both = parts.sum(1)
     _backward[all_tiles](
-        x, mask, grads, weight, number, mean, variance, of_weight, of_bias, out, rows, width, eps, **how
+        x, mask, grads, weight, number, mean, variance, of_both[0], of_both[1], out, rows, width, eps,
+        **_tile(width, EACH), num_warps=MOST_WARPS,
     )  # fmt: skip
-    return out, of_weight, of_bias
+    return out, of_both
 
 
 @_fused_backward.register_fake
 def _(
     x: Tensor, mask: Tensor, grads: Tensor, weight: Tensor, number: Tensor, mean: Tensor, variance: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return torch.empty_like(x), torch.empty_like(mean), torch.empty_like(mean)
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return torch.empty_like(x), _floats(x, 2, x.shape[1])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -290,7 +298,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 def _gradients(ctx: Any, of_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     x, mask, weight, *statistics = ctx.saved_tensors
-    of_x, of_weight, of_bias = _fused_backward(x, mask, of_y.contiguous(), weight, *statistics, ctx.eps)
+    of_x, (of_weight, of_bias) = _fused_backward(x, mask, of_y.contiguous(), weight, *statistics, ctx.eps)
     return of_x, None, of_weight.to(weight.dtype), of_bias.to(ctx.bias_dtype), None
 
 
@@ -351,8 +359,7 @@ def backward_cost(x: Tensor, mask: Tensor, *_: Any) -> Cost:
 
 
 def _launches(element: str, width: int) -> tuple[Launch, ...]:
-    rows, block = _tile(width)
-    tile = {"ROWS": rows, "BLOCK": block}
+    summed, each = {**_tile(width, TILE), "UNROLL": UNROLL}, _tile(width, EACH)
     types = dict.fromkeys(("x", "grads", "y", "out"), f"*{element}") | {"eps": "fp32"}
     types |= dict.fromkeys(("rows", "width", "num_programs"), "i32")
     return tuple(
@@ -362,15 +369,15 @@ def _launches(element: str, width: int) -> tuple[Launch, ...]:
                 name: types.get(name, "*fp32") for name in function.arg_names if name not in constants
             },
             constants=constants,
-            num_warps=warps(TILE),
+            num_warps=MOST_WARPS,
             divisible=tuple({*function.arg_names} - {"rows", "num_programs", "eps", *constants}),
         )
         for function, constants in (
-            (_moments, {**tile, "UNROLL": UNROLL}),
+            (_moments, summed),
             (_join, {"PARTS": PARTS, "BLOCK": TILE // PARTS}),
-            (_normalise, tile),
-            (_sums, {**tile, "UNROLL": UNROLL}),
-            (_backward, tile),
+            (_normalise, each),
+            (_sums, summed),
+            (_backward, each),
         )
     )
 

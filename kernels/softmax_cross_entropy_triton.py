@@ -49,31 +49,38 @@ def reference(logits_RV: Tensor, labels_R: Tensor, weights_R: Tensor, label_smoo
 
 
 @triton.jit
+def _fours(x, BLOCK: tl.constexpr):
+    """Sums of each four neighbours, or of all where there are fewer."""
+    return tl.sum(tl.reshape(x, (BLOCK // min(BLOCK, 4), min(BLOCK, 4))), 1)
+
+
+@triton.jit
 def row_loss(
     begin, skip, label, weight, num_classes, width, smoothing, HAS_SMOOTHING: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """Loss, m and s of a row: of `width` logits from `begin` on, `num_classes` count from the one at `skip` on.
 
-    Each place of a block keeps a sum of its own until the end; only the maximum is made for a whole block each time.
+    Only the maximum is made for a whole block each time; each four places, which a thread has, keep sums of their own.
     """
+    FOURS: tl.constexpr = max(BLOCK // 4, 1)
     right = tl.load(begin + skip + label).to(tl.float32)
     highest = -float("inf")
-    totals, plains = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    totals, plains = tl.zeros((FOURS,), tl.float32), tl.zeros((FOURS,), tl.float32)
     for first in range(0, width, BLOCK):
         at = first + tl.arange(0, BLOCK)
         if (first >= skip) & (first + BLOCK <= skip + num_classes):
             z = tl.load(begin + at).to(tl.float32)
             if HAS_SMOOTHING:
-                plains += z
+                plains += _fours(z, BLOCK)
         else:
             counts = (at >= skip) & (at < skip + num_classes)
             z = tl.load(begin + at, mask=at < width, other=0.0).to(tl.float32)
             if HAS_SMOOTHING:
-                plains += tl.where(counts, z, 0.0)
+                plains += _fours(tl.where(counts, z, 0.0), BLOCK)
             z = tl.where(counts, z, -float("inf"))
         new = tl.maximum(highest, tl.max(z, 0))
         base = tl.where(new == -float("inf"), 0.0, new)
-        totals = totals * tl.exp(highest - base) + tl.exp(z - base)
+        totals = totals * tl.exp(highest - base) + _fours(tl.exp(z - base), BLOCK)
         highest = new
     shift = tl.where(highest == -float("inf"), 0.0, highest)
     log_total = tl.log(tl.sum(totals, 0))
@@ -146,10 +153,16 @@ def _backward(
         )
         if counts | counts_1:
             z = tl.load(logits + start + at, mask=inside, other=0.0).to(tl.float32)
-            z = tl.where(tl.where(is_next, counts_1, counts), z, 0.0)
-            gradient = logit_gradient(
-                z, begin + at, tl.where(is_next, label_1 + num_classes, label), tl.where(is_next, of_loss_1, of_loss),
-                tl.where(is_next, shift_1, shift), tl.where(is_next, log_total_1, log_total), num_classes, smoothing,
+            here, next_ = (
+                tl.where(counts & (is_next == 0), z, shift),
+                tl.where(counts_1 & is_next, z, shift_1),
+            )
+            gradient = tl.where(
+                is_next,
+                logit_gradient(
+                    next_, begin + at - num_classes, label_1, of_loss_1, shift_1, log_total_1, num_classes, smoothing
+                ),
+                logit_gradient(here, begin + at, label, of_loss, shift, log_total, num_classes, smoothing),
             )  # fmt: skip
         tl.store(out + start + at, gradient.to(out.dtype.element_ty), mask=inside)
 
