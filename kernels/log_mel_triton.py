@@ -9,7 +9,20 @@ of audio and padding (B, N), padding 1.0 where there is nothing, else 0.0. T fra
 samples; the last sample of each counts for nothing. The samples' scale is in the window. float32 throughout. A NaN
 makes its frames' features NaN, hidden ones excepted. There is no gradient: where one is asked for, plain torch runs.
 
-TODO
+`_frames` stores z, cuFFT transforms it, `_mel` reads the spectra and does all the rest. mel is dense here, although
+nearly all 0. A product of float32 is three of TF32, of factors in two parts of 11 bits, and no sum loses digits to
+another's sign; one of TF32 would be a thousand times as far off (tests/test_kernel_log_mel.py emulates both).
+
+Bytes at librispeech's B 256, N 320,000, T 1,998, L 400, M 512 and 80 features, times counted for an H200:
+    inputs, features   655 and 164 MB, the floor: 0.19 ms at the 4.25 TB/s that were measured there
+    z and spectra      1,047 and 1,051 MB, each stored and read: 0.99 ms from memory, 0.76 ms from a level-2 cache of
+                       5.5 TB/s, for which frames go through both in chunks, in the same 34 MB; the cache has 50
+    launches           3 for each of 63 chunks, about 2 us of each without full work: 0.4 ms; next to none undivided
+    products           63 GFLOP, all three: 0.13 ms at TF32's 495 TFLOP/s. mel goes to each program anew, 0.65 GB from
+                       the level-2 cache, 0.12 ms. Both are in part behind the spectra
+So about 1.3 ms either way: chunks should gain where memory is slower, as an H100's 3 TB/s, and spare 2 GB of it; on an
+H200 they may not. Plain torch also stores and reads samples, power, mel, logarithms and frames of L: 8 GB, 1.9 ms. As
+one kernel, the transform by products of TF32, it took 9 ms on an H200.
 """
 
 import math
@@ -31,12 +44,13 @@ from timetrial.kernels.kernel import (
     unsuitable,
 )
 
-CHUNK_FRAMES = 8_192
-# `_frames`: a program's 4 rows of 512 samples are 4 times 16 bytes of each of 128 threads.
+CHUNK_FRAMES = 8_192  # a multiple of ROWS and of MEL_ROWS: 16.8 MB of frames and as much of spectra
+# `_frames`: each of 128 threads stores 16 bytes of each of 4 rows. Of 2,048 programs a chunk a multiprocessor has 16.
 ROWS, SAMPLES, FRAMES_WARPS = 4, 512, 4
-# `_mel`
+# `_mel`: 64 rows are one matrix instruction of a Hopper; 128 programs a chunk are one a multiprocessor. 32 rows would
+# be two, but with instructions of half the rate, and read mel twice as often.
 MEL_ROWS, BLOCK, MEL_WARPS, MEL_STAGES = 64, 32, 4, 3
-LEAST_BINS, LARGEST_BINS = 16, 128
+LEAST_BINS, LARGEST_BINS = 16, 128  # of a matrix instruction; that registers hold
 
 
 def reference(
@@ -58,7 +72,6 @@ def reference(
 
 @triton.jit
 def _samples(audio, padding, at, inside):
-    # Each sample is in three frames: what follows evicts it first, so that the chunk's frames stay.
     samples = tl.load(audio + at, mask=inside, other=0.0)
     return samples * (1 - tl.load(padding + at, mask=inside, other=0.0))
 
@@ -68,25 +81,27 @@ def _frames(
     audio, padding, window, frames, first, num_rows, num_frames, num_samples, length, fft_size, hop, pre_emphasis,
     ROWS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
-    """Rows of all frames from `first` on: windowed samples, then zeros."""
-    row = first + tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    """Rows of `frames`, the first of which is row `first` of all: windowed samples, then zeros."""
+    start = tl.program_id(0) * ROWS
+    row = first + start + tl.arange(0, ROWS)
     exists = (row < num_rows)[:, None]
-    begin = (row // num_frames * num_samples + row % num_frames * hop)[:, None]
-    # Samples are read four at a time; of those before them, three are among the same four.
+    begin = ((row // num_frames).to(tl.int64) * num_samples + row % num_frames * hop)[:, None]
     n = tl.program_id(1) * SAMPLES + tl.arange(0, SAMPLES)[None, :]
     inside = exists & (n < length)
     now = _samples(audio, padding, begin + n, inside)
+    # Of four samples side by side, the ones before them are three of the same and another. The very first has itself.
     of_four = tl.program_id(1) * SAMPLES + 4 * tl.arange(0, SAMPLES // 4)[None, :]
-    at = begin + of_four - (of_four > 0).to(tl.int32)
-    before = _samples(audio, padding, at, exists & (of_four < length))
+    before = of_four - (of_four > 0).to(tl.int32)
+    another = _samples(audio, padding, begin + before, exists & (of_four < length))
     even, odd = tl.split(tl.reshape(now, (ROWS, SAMPLES // 4, 2, 2)))
-    zeroth, second = tl.split(even)
-    oneth, _ = tl.split(odd)
-    previous = tl.join(tl.join(before, oneth), tl.join(zeroth, second))
+    now_0, now_2 = tl.split(even)
+    now_1, _ = tl.split(odd)
+    previous = tl.join(tl.join(another, now_1), tl.join(now_0, now_2))
     previous = tl.reshape(previous, (ROWS, SAMPLES))
     weight = tl.load(window + n, mask=n < length, other=0.0)
     z = tl.where(inside, (now - pre_emphasis * previous) * weight, 0.0)
-    tl.store(frames + (row - first)[:, None] * fft_size + n, z, mask=exists & (n < fft_size))
+    frames += start.to(tl.int64) * fft_size
+    tl.store(frames + tl.arange(0, ROWS)[:, None] * fft_size + n, z, mask=exists & (n < fft_size))
 
 
 @triton.jit
@@ -96,47 +111,91 @@ def _high(x):
 
 
 @triton.jit
+def _highest(power, mel, half, f, num_bins):
+    """What the highest frequency, one more than whole blocks have, adds to the bins f."""
+    return power[:, None] * tl.load(mel + half * num_bins + f, mask=f < num_bins, other=0.0)[None, :]
+
+
+@triton.jit
+def _product(total, powers, mel, j, half, f, num_bins):
+    """total + powers @ mel, but for the product of both lower parts, 2^-22 of the whole."""
+    inside = (j < half)[:, None] & (f < num_bins)[None, :]
+    weights = tl.load(mel + j[:, None] * num_bins + f[None, :], mask=inside, other=0.0)
+    powers_high, weights_high = _high(powers), _high(weights)
+    total = tl.dot(powers - powers_high, weights_high, total, input_precision="tf32")
+    total = tl.dot(powers_high, weights - weights_high, total, input_precision="tf32")
+    return tl.dot(powers_high, weights_high, total, input_precision="tf32")
+
+
+@triton.jit
+def _store(
+    total, means, deviations, hidden_frames, hidden_bins, features, row, exists, batch, f, num_bins, floor,
+    HAS_HIDDEN: tl.constexpr,
+):  # fmt: skip
+    is_bin = f < num_bins
+    inside = exists[:, None] & is_bin[None, :]
+    mean = tl.load(means + f, mask=is_bin, other=0.0)[None, :]
+    deviation = tl.load(deviations + f, mask=is_bin, other=1.0)[None, :]
+    out = (tl.log(tl.maximum(total, floor, propagate_nan=tl.PropagateNan.ALL)) - mean) / deviation
+    if HAS_HIDDEN:
+        is_hidden = tl.load(hidden_frames + row, mask=exists, other=0)[:, None] != 0
+        at = hidden_bins + batch[:, None] * num_bins + f[None, :]
+        is_hidden = is_hidden | (tl.load(at, mask=inside, other=0) != 0)
+        out = tl.where(is_hidden, 0.0, out)
+    tl.store(features + row[:, None] * num_bins + f[None, :], out, mask=inside)
+
+
+@triton.jit
 def _mel(
     spectra, mel, means, deviations, hidden_frames, hidden_bins, features,
     first, num_rows, num_frames, num_bins, half, floor,
-    HAS_HIDDEN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, BINS: tl.constexpr,
+    HAS_HIDDEN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, BINS: tl.constexpr, MORE_BINS: tl.constexpr,
 ):  # fmt: skip
-    """Features from spectra of half + 1 complex numbers a row; the first row is frame `first` of all."""
-    start = tl.program_id(0).to(tl.int64) * ROWS
+    """Features from spectra of half + 1 complex numbers a row; the first row is row `first` of all.
+
+    The bins are in two groups, as 80 are 64 and 16.
+    """
+    start = tl.program_id(0) * ROWS
     row = tl.arange(0, ROWS)
-    frame = first + start + row
-    exists = frame < num_rows
-    f = tl.arange(0, BINS)
-    is_bin = f < num_bins
+    exists = first + start + row < num_rows
+    batch = (first + start + row) // num_frames
     width = 2 * (half + 1)
-    at = spectra + start * width + row * width
-    # The highest frequency is one more than whole blocks have.
+    at = spectra + start.to(tl.int64) * width + row * width
+    f, more_f = tl.arange(0, BINS), BINS + tl.arange(0, max(MORE_BINS, 1))
     real = tl.load(at + 2 * half, mask=exists, other=0.0)
     imaginary = tl.load(at + 2 * half + 1, mask=exists, other=0.0)
-    highest = real * real + imaginary * imaginary
-    total = highest[:, None] * tl.load(mel + half * num_bins + f, mask=is_bin, other=0.0)[None, :]
+    power = real * real + imaginary * imaginary
+    total, more = _highest(power, mel, half, f, num_bins), _highest(power, mel, half, more_f, num_bins)
     for begin in range(0, half, BLOCK):
+        # 8 bytes at a time, since half of all rows begin between multiples of 16; a warp still reads 256 in a row.
         place = 2 * begin + tl.arange(0, 2 * BLOCK)
         inside = exists[:, None] & (place < 2 * half)[None, :]
         parts = tl.load(at[:, None] + place[None, :], mask=inside, other=0.0)
         powers = tl.sum(tl.reshape(parts * parts, (ROWS, BLOCK, 2)), 2)
         j = begin + tl.arange(0, BLOCK)
-        inside = (j < half)[:, None] & is_bin[None, :]
-        weights = tl.load(mel + j[:, None] * num_bins + f[None, :], mask=inside, other=0.0)
-        powers_high, weights_high = _high(powers), _high(weights)
-        total = tl.dot(powers - powers_high, weights_high, total, input_precision="tf32")
-        total = tl.dot(powers_high, weights - weights_high, total, input_precision="tf32")
-        total = tl.dot(powers_high, weights_high, total, input_precision="tf32")
-    mean = tl.load(means + f, mask=is_bin, other=0.0)[None, :]
-    deviation = tl.load(deviations + f, mask=is_bin, other=1.0)[None, :]
-    out = (tl.log(tl.maximum(total, floor, propagate_nan=tl.PropagateNan.ALL)) - mean) / deviation
-    inside = exists[:, None] & is_bin[None, :]
+        if MORE_BINS:
+            more = _product(more, powers, mel, j, half, more_f, num_bins)
+        total = _product(total, powers, mel, j, half, f, num_bins)
+    before = (first + start).to(tl.int64)
+    features += before * num_bins
     if HAS_HIDDEN:
-        is_hidden = tl.load(hidden_frames + frame, mask=exists, other=0)[:, None] != 0
-        of_batch = hidden_bins + (frame // num_frames)[:, None] * num_bins
-        is_hidden = is_hidden | (tl.load(of_batch + f[None, :], mask=inside, other=0) != 0)
-        out = tl.where(is_hidden, 0.0, out)
-    tl.store(features + frame[:, None] * num_bins + f[None, :], out, mask=inside)
+        hidden_frames += before
+    _store(
+        total, means, deviations, hidden_frames, hidden_bins, features, row, exists, batch, f, num_bins, floor,
+        HAS_HIDDEN,
+    )  # fmt: skip
+    if MORE_BINS:
+        _store(
+            more, means, deviations, hidden_frames, hidden_bins, features, row, exists, batch, more_f, num_bins, floor,
+            HAS_HIDDEN,
+        )  # fmt: skip
+
+
+def _groups(bins: int) -> dict[str, int]:
+    """Powers of two that cover the bins, the second 0 where one does."""
+    whole = max(power_of_two(bins + 1) // 2, LEAST_BINS)
+    more = max(power_of_two(bins - whole), LEAST_BINS) if bins > whole else 0
+    return {"BINS": whole, "MORE_BINS": more}
 
 
 @torch.library.custom_op("timetrial::log_mel", mutates_args=())
@@ -160,7 +219,7 @@ def _fused(
             torch.view_as_real(torch.fft.rfft(frames[:count])),
             mel, means, deviations, hidden_frames, hidden_bins, features,
             first, rows, num_frames, bins, half, floor, HAS_HIDDEN=hidden_frames is not None, ROWS=MEL_ROWS,
-            BLOCK=BLOCK, BINS=max(power_of_two(bins), LEAST_BINS), num_warps=MEL_WARPS, num_stages=MEL_STAGES,
+            BLOCK=BLOCK, **_groups(bins), num_warps=MEL_WARPS, num_stages=MEL_STAGES,
         )  # fmt: skip
     return features
 
@@ -262,7 +321,7 @@ def _launches() -> tuple[Launch, ...]:
     numbers = dict.fromkeys(("spectra", "mel", "means", "deviations", "features"), "*fp32")
     hidden = ("hidden_frames", "hidden_bins")
     of_mel = numbers | sizes | dict.fromkeys(("num_bins", "half"), "i32") | {"floor": "fp32"}
-    constants = {"ROWS": MEL_ROWS, "BLOCK": BLOCK, "BINS": 128}
+    constants = {"ROWS": MEL_ROWS, "BLOCK": BLOCK, **_groups(80)}
     both = (
         (of_mel | dict.fromkeys(hidden, "*i1"), constants | {"HAS_HIDDEN": True}),
         (of_mel, constants | {"HAS_HIDDEN": False} | dict.fromkeys(hidden)),

@@ -1,4 +1,4 @@
-"""Log-mel features where matrix units cut factors to TF32, which Triton's interpreter does not; chunks, NaN, no audio."""
+"""Log-mel features where matrix units cut factors to TF32, which the interpreter does not; chunks, NaN, no audio."""
 
 import os
 from unittest import mock
