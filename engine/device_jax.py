@@ -1,5 +1,6 @@
 """What the racer and the judge need of JAX; `device_torch.py` has the same names."""
 
+import os
 import random
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -42,6 +43,8 @@ class JaxDevice:
             raise UsageError(
                 f"{ranks} ranks were asked for, but JAX drives all local devices from one process"
             )
+        # The judge's process has its share of a GPU's memory too; JAX would take three quarters for the first.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         jax.config.update("jax_compilation_cache_dir", compile_cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -13,16 +13,10 @@ makes its frames' features NaN, hidden ones excepted. There is no gradient: wher
 nearly all 0. A product of float32 is three of TF32, of factors in two parts of 11 bits, and no sum loses digits to
 another's sign; one of TF32 would be a thousand times as far off (tests/test_kernel_log_mel.py emulates both).
 
-Bytes at librispeech's B 256, N 320,000, T 1,998, L 400, M 512 and 80 features, times counted for an H200:
-    inputs, features   655 and 164 MB, the floor: 0.19 ms at the 4.25 TB/s that were measured there
-    z and spectra      1,047 and 1,051 MB, each stored and read: 0.99 ms from memory, 0.76 ms from a level-2 cache of
-                       5.5 TB/s, for which frames go through both in chunks, in the same 34 MB; the cache has 50
-    launches           3 for each of 63 chunks, about 2 us of each without full work: 0.4 ms; next to none undivided
-    products           63 GFLOP, all three: 0.13 ms at TF32's 495 TFLOP/s. mel goes to each program anew, 0.65 GB from
-                       the level-2 cache, 0.12 ms. Both are in part behind the spectra
-So about 1.3 ms either way: chunks should gain where memory is slower, as an H100's 3 TB/s, and spare 2 GB of it; on an
-H200 they may not. Plain torch also stores and reads samples, power, mel, logarithms and frames of L: 8 GB, 1.9 ms. As
-one kernel, the transform by products of TF32, it took 9 ms on an H200.
+Bytes at librispeech's B 256, N 320,000, T 1,998, L 400, M 512 and 80 features: inputs and features are 655 and 164 MB,
+0.19 ms at an H200's 4.25 TB/s; z and spectra, stored and read, 4.2 GB more, 0.99 ms; products 63 GFLOP of TF32, all
+three, 0.16 ms. Frames go through in chunks, so that z and spectra take little memory. As one kernel, the transform by
+products of TF32, it took 9 ms on an H200, and plain torch, which stores powers, mel and frames of L too, 7.8 ms.
 """
 
 import math
@@ -44,12 +38,13 @@ from timetrial.kernels.kernel import (
     unsuitable,
 )
 
-CHUNK_FRAMES = 8_192  # a multiple of ROWS and of MEL_ROWS: 16.8 MB of frames and as much of spectra
-# `_frames`: each of 128 threads stores 16 bytes of each of 4 rows; 2,048 programs a chunk are 16 a multiprocessor.
+# A multiple of ROWS and of MEL_ROWS: 268 MB of frames and as much of spectra. On an H200 chunks of 8,192, which its
+# level-2 cache would hold, took 1.5 times as long as one of all, and 131,072 no longer than that.
+CHUNK_FRAMES = 131_072
+# `_frames`: each of 128 threads stores 16 bytes of each of 4 rows.
 ROWS, SAMPLES, FRAMES_WARPS = 4, 512, 4
-# `_mel`: 64 rows are one matrix instruction of a Hopper; 128 programs a chunk are one a multiprocessor. 32 rows would
-# be two, but with instructions of half the rate, and read mel twice as often.
-MEL_ROWS, BLOCK, MEL_WARPS, MEL_STAGES = 64, 32, 4, 3
+# `_mel`: on an H200, 32 rows took 0.7 of what 64 took, which are a matrix instruction of it: more programs are at work.
+MEL_ROWS, BLOCK, MEL_WARPS, MEL_STAGES = 32, 32, 4, 3
 LEAST_BINS, LARGEST_BINS = 16, 128  # of a matrix instruction; that registers hold
 
 

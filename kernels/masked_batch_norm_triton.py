@@ -217,10 +217,10 @@ def _tile(width: int, values: int) -> dict[str, int]:
 
 def _grids(rows: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Programs that take a tile each, and those that sum over several; one of either where there is none to take."""
-    each, summed = _tile(width, EACH), _tile(width, TILE)
-    blocks = triton.cdiv(width, each["BLOCK"])
-    few = min(triton.cdiv(rows, summed["ROWS"]), triton.cdiv(PROGRAMS, blocks))
-    return (max(triton.cdiv(rows, each["ROWS"]), 1), blocks), (max(few, 1), blocks)
+    (each, block), (summed, _) = (_tile(width, values).values() for values in (EACH, TILE))
+    blocks = triton.cdiv(width, block)
+    few = min(triton.cdiv(rows, summed), triton.cdiv(PROGRAMS, blocks))
+    return (max(triton.cdiv(rows, each), 1), blocks), (max(few, 1), blocks)
 
 
 def _floats(like: Tensor, *shape: int) -> Tensor:
@@ -237,18 +237,14 @@ def _fused(
     mean, variance, number = _floats(x, width), _floats(x, width), _floats(x, 1)
     all_tiles, few = _grids(rows, width)
     numbers, means, squares = _floats(x, few[0]), _floats(x, few[0], width), _floats(x, few[0], width)
-    summed = _tile(width, TILE)
-    _moments[few](
-        x, mask, numbers, means, squares, rows, width, few[0], **summed, UNROLL=UNROLL, num_warps=MOST_WARPS
-    )  # fmt: skip
+    summed, each = ({**_tile(width, values), "num_warps": MOST_WARPS} for values in (TILE, EACH))
+    _moments[few](x, mask, numbers, means, squares, rows, width, few[0], **summed, UNROLL=UNROLL)
     narrow = min(summed["BLOCK"], TILE // PARTS)
     _join[(1, triton.cdiv(width, narrow))](
         x, mask, numbers, means, squares, number, mean, variance, rows, width, few[0],
         PARTS=PARTS, BLOCK=narrow, num_warps=warps(PARTS * narrow),
     )  # fmt: skip
-    _normalise[all_tiles](
-        x, mask, weight, bias, mean, variance, y, rows, width, eps, **_tile(width, EACH), num_warps=MOST_WARPS
-    )  # fmt: skip
+    _normalise[all_tiles](x, mask, weight, bias, mean, variance, y, rows, width, eps, **each)
     return y, mean, variance, number
 
 
@@ -256,8 +252,7 @@ def _fused(
 def _(
     x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    width = x.shape[1]
-    return torch.empty_like(x), _floats(x, width), _floats(x, width), _floats(x, 1)
+    return torch.empty_like(x), _floats(x, x.shape[1]), _floats(x, x.shape[1]), _floats(x, 1)
 
 
 @torch.library.custom_op("timetrial::masked_batch_norm_backward", mutates_args=())

@@ -153,10 +153,8 @@ def _backward(
         )
         if counts | counts_1:
             z = tl.load(logits + start + at, mask=inside, other=0.0).to(tl.float32)
-            here, next_ = (
-                tl.where(counts & (is_next == 0), z, shift),
-                tl.where(counts_1 & is_next, z, shift_1),
-            )
+            z = tl.where(tl.where(is_next, counts_1, counts), z, 0.0)
+            here, next_ = tl.where(is_next, shift, z), tl.where(is_next, z, shift_1)
             gradient = tl.where(
                 is_next,
                 logit_gradient(
