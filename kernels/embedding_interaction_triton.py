@@ -256,7 +256,8 @@ def _launches(element: str, element_size: int) -> tuple[Launch, ...]:
             function=function,
             signature=signature,
             constants=constants,
-            **run,
+            num_warps=run["num_warps"],
+            num_stages=run["num_stages"],
             divisible=tuple(name for name in signature if name not in ("num_numbers", "length")),
             is_matrix=True,
         )
