@@ -42,18 +42,21 @@ class Forecast:
         self._since_ns = now_ns()
 
     def most_left_sec(self) -> float:
-        """What the other trials, and the rest of this one, take at most."""
-        return self._less_this(sum(self._left.values()))
+        """What the other trials, and the rest of this one, take at most; more where those before them took more."""
+        return self._left_sec(max(self._share, 1.0))
 
     def left_sec(self) -> float:
         """The same if they take that share of it which those before them took; all of it while none has ended."""
-        if not self._done_sec:
-            return self.most_left_sec()
-        took = seconds(self._since_ns - self._started_ns)
-        return self._less_this(sum(self._left.values()) * took / self._done_sec)
+        return self._left_sec(self._share)
 
-    def _less_this(self, sec: float) -> float:
-        return max(sec - seconds(now_ns() - self._since_ns), 0.0)
+    @property
+    def _share(self) -> float:
+        if not self._done_sec:
+            return 1.0
+        return seconds(self._since_ns - self._started_ns) / self._done_sec
+
+    def _left_sec(self, share: float) -> float:
+        return max(share * sum(self._left.values()) - seconds(now_ns() - self._since_ns), 0.0)
 
 
 def most_sec(plan: TrialPlan, pace: Pace | None) -> float:

@@ -365,5 +365,7 @@ KERNEL = Kernel(
     forward_cost=forward_cost,
     backward_cost=backward_cost,
     launches=_launches(),
+    # Powers are sums of squares of a transform that cuFFT may take in another order for other sizes.
+    slack={"float32": 4e-6},
     dtypes=("float32",),
 )

@@ -64,6 +64,16 @@ def test_what_has_ended_tells_of_what_has_not(plans: list[TrialPlan], wait: Call
     assert race.left_sec() == race.most_left_sec() == 0.0
 
 
+def test_the_most_grows_on_a_machine_that_is_slower_than_it_was_when_calibrated(
+    plans: list[TrialPlan], wait: Callable[[float], None]
+) -> None:
+    most = most_sec(plans[0], PACE)
+    race = Forecast(plans, {"toy": PACE})
+    wait(1.5 * most)
+    race.ended(plans[0])
+    assert race.left_sec() == race.most_left_sec() == pytest.approx(4.5 * most)
+
+
 def test_without_a_pace_only_budgets_count(plans: list[TrialPlan], wait: Callable[[float], None]) -> None:
     race = Forecast(plans, {})
     assert not race.is_known

@@ -174,6 +174,7 @@ def test_cudnns_operators_infer_shapes():
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")  # of Inductor's own
 @pytest.mark.parametrize("compile_it", [False, True])
 def test_cudnns_lstm_is_the_same(compile_it):
     frames, layer = lstm()
