@@ -1,6 +1,8 @@
 """What several test files need: the toy workload's data, plans of trials, and small submissions to race."""
 
+import os
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +24,24 @@ from timetrial.workloads import WORKLOADS
 # A machine that does something else too is slow, not wrong.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
+
+
+# Most of what XLA compiles here runs once, and what several tests compile need not be compiled twice: the process that
+# starts the others says where it is kept.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+COMPILED = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        config.stash[COMPILED] = tempfile.TemporaryDirectory(prefix="timetrial-compiled-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = config.stash[COMPILED].name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if COMPILED in config.stash:
+        config.stash[COMPILED].cleanup()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -18,7 +18,6 @@ from timetrial.workloads.models import (
 )
 from timetrial.workloads.models.transformer import Transformer, length_penalty
 
-QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA compiles for
 EOS = 2
 FRAMEWORKS = ("torch", "jax")
 
@@ -56,7 +55,7 @@ def sources(config, rows, length=5):
 def jax_search(name):
     program = transformer_jax.program(SEARCHED[name])
     search = partial(transformer_decoding_jax.translations, program.module)
-    return program, jax.jit(search, compiler_options=QUICKLY)
+    return program, jax.jit(search)
 
 
 def translated(framework, name, module, inputs):
@@ -319,7 +318,7 @@ def test_decode_says_which_rows_are_rows(framework):
         program = transformer_jax.program(config)
         with jax.enable_x64(True):
             params, _ = program.from_torch(module.state_dict())
-            decode = jax.jit(program.decode, compiler_options=QUICKLY)
+            decode = jax.jit(program.decode)
             found = decode(params, None, batch)
             unweighted = decode(params, None, {key: batch[key] for key in ("inputs", "targets")})
     assert found.keys() == {"translations", "references", "rows"}

@@ -19,7 +19,6 @@ from timetrial.workloads.models.dropout_jax import Dropout
 from timetrial.workloads.models.speech_features import SpecAugment
 
 KEY = np.array([0, 5], np.uint32)
-QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA compiles for
 
 
 def torch_logits(config, module, batch, rate=0.0):
@@ -74,7 +73,7 @@ def test_batch_norm_follows_its_two_arguments_in_jax():
     params, state = jax_program(config).from_torch(module.state_dict())
     speech = jax.tree.map(np.float32, batch(20, [20, 11]))
 
-    @partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def results():
         return {
             f"{update} {running}": jax_logits(config, params, state, speech, update=update, running=running)
@@ -140,7 +139,7 @@ def test_jax_hides_in_training_alone_and_takes_a_traced_rate():
     params, state = jax_program(MASKED).from_torch(module.state_dict())
     traces = []
 
-    @partial(jax.jit, compiler_options=QUICKLY, static_argnames="train")
+    @partial(jax.jit, static_argnames="train")
     def logits(rate, rng, train):
         traces.append(rate)
         return jax_logits(MASKED, params, state, speech, rate=rate, rng=rng, train=train)[0][0]

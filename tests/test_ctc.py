@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from timetrial.workloads import ctc_jax, ctc_torch
 
 FRAMEWORKS = ["torch", "jax"]
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def collapsed(path):
@@ -56,7 +55,7 @@ def torch_loss(labels, logits, mask=None):
     }
 
 
-@partial(jax.jit, compiler_options=QUICKLY)
+@jax.jit
 def jax_results(labels, logits, mask):
     def summed(values):
         results = ctc_jax.ctc_loss(labels, (values, logits[1]), mask, 0.1)
@@ -215,7 +214,7 @@ def scores(framework, batch, logits):
         }
         return ctc_torch.ctc_score(tensors, tuple(map(torch.tensor, logits)))
     with jax.enable_x64(True):
-        compute = jax.jit(ctc_jax.ctc_score, compiler_options=QUICKLY)
+        compute = jax.jit(ctc_jax.ctc_score)
         return {name: np.array(value) for name, value in compute(batch, logits).items()}
 
 

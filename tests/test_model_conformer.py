@@ -21,7 +21,6 @@ from timetrial.workloads.models import conformer_jax, conformer_torch
 from timetrial.workloads.models.conformer import position_code
 
 KEY = np.array([0, 5], np.uint32)
-QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA compiles for
 
 FULL = [
     LIBRISPEECH_CONFORMER,
@@ -251,7 +250,6 @@ def test_both_agree_with_numpy(name, training):
         params, state = jax_program(config).from_torch(module.state_dict())
         compute = jax.jit(
             partial(jax_logits, config, train=training, update=training, running=not training),
-            compiler_options=QUICKLY,
         )
         in_jax, new_state = compute(params, state, speech)
         in_torch = torch_logits(config, module, speech)
@@ -290,7 +288,7 @@ def test_gradients_of_the_loss_agree():
 
     with jax.enable_x64(True):
         params, state = jax_program(config).from_torch(module.state_dict())
-        value, gradients = jax.jit(jax.value_and_grad(loss), compiler_options=QUICKLY)(params, state)
+        value, gradients = jax.jit(jax.value_and_grad(loss))(params, state)
         gradients_of_torch = {name: p.grad for name, p in module.named_parameters()}
         wanted, _ = jax_program(config).from_torch(module.state_dict() | gradients_of_torch)
     assert float(value) == pytest.approx(found["summed"].item(), rel=1e-10)
@@ -322,9 +320,7 @@ def test_initial_weights(framework):
     torch.manual_seed(0)
     module = conformer_torch.program(config).module()
     params, state = (
-        program.from_torch(module.state_dict())
-        if framework == "torch"
-        else jax.jit(program.init, compiler_options=QUICKLY)(KEY)
+        program.from_torch(module.state_dict()) if framework == "torch" else jax.jit(program.init)(KEY)
     )
     fans = {"query": (48, 48), "key": (48, 48), "value": (48, 48), "out": (48, 48)}
     for name, leaf in flat(params).items():

@@ -26,7 +26,6 @@ VARIANTS = {
     "silu": replace(SMALL, activation="silu"),
     "model_size": replace(SMALL, latent=5, hidden=(8, 7)),
 }
-QUICKLY = {"xla_backend_optimization_level": 0}
 GRAPHS = made_graphs(12, 2)
 KEY = np.array([0, 7], np.uint32)
 ACTIVATIONS = {
@@ -156,7 +155,7 @@ def test_gradients_are_equal(name):
             loss = jax_loss(batch["targets"], jax_logits(config, params, batch), batch["weights"], 0.1)
             return loss["summed"] / loss["n_valid_examples"]
 
-        gradient = jax.jit(jax.grad(mean_loss), compiler_options=QUICKLY)
+        gradient = jax.jit(jax.grad(mean_loss))
         gradients = gradient(params, batch)
         placed = as_torch(batch)
         loss = masked_sigmoid_cross_entropy(
@@ -268,7 +267,7 @@ def test_jax_drops_when_asked_and_at_a_traced_rate():
     batch = batch_of()
     traces = []
 
-    @partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
+    @partial(jax.jit, static_argnums=0)
     def logits(train, rate, rng):
         traces.append(train)
         return jax_logits(SMALL, params, batch, train=train, rng=rng, rate=rate)

@@ -24,7 +24,6 @@ from timetrial.workloads.models.resnet import ResNet
 
 IMAGENET = (IMAGENET_RESNET, IMAGENET_RESNET_SILU, IMAGENET_RESNET_GELU, IMAGENET_RESNET_LARGE_BN_INIT)
 KEY = np.array([0, 5], np.uint32)
-QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA compiles for
 
 BASIC = ResNet(
     stage_sizes=(1, 2),
@@ -212,7 +211,7 @@ def test_both_agree_with_numpy(name):
         jax_program = resnet_jax.program(config)
         params, state = resnet_jax.from_torch(module.state_dict())
 
-        @partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
+        @partial(jax.jit, static_argnums=0)
         def jax_logits(training):
             logits, _ = jax_program.logits(
                 params,

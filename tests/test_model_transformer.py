@@ -13,7 +13,6 @@ from timetrial.workloads.models import transformer_jax, transformer_torch
 from timetrial.workloads.models.transformer import Transformer, position_code
 
 KEY = np.array([0, 5], np.uint32)
-QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA compiles for
 EOS = 2
 LENGTH = 12
 
@@ -265,7 +264,7 @@ def test_every_sentence_of_a_batch_is_as_if_alone(name, kind):
     computed = {"torch": torch_logits(name, module, batch).detach().numpy()}
     with jax.enable_x64(True):
         params, _ = jax_program(TINY[name]).from_torch(module.state_dict())
-        compute = jax.jit(partial(jax_logits, name), compiler_options=QUICKLY)
+        compute = jax.jit(partial(jax_logits, name))
         computed["jax"] = np.asarray(compute(params, batch))
     for row, start, source, target, before in sentences:
         wanted = forward(source, [before, *target[:-1]])
@@ -297,7 +296,7 @@ def test_gradients_are_equal_and_padding_has_none(name, kind):
     with jax.enable_x64(True):
         params, _ = jax_program(TINY[name]).from_torch(module.state_dict())
 
-        @partial(jax.jit, compiler_options=QUICKLY)
+        @jax.jit
         @jax.grad
         def gradient(params):
             logits = jax_logits(name, params, batch)

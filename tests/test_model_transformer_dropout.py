@@ -17,7 +17,6 @@ from timetrial.workloads.models.transformer_layers_jax import (
 from timetrial.workloads.models.transformer_layers_torch import Attention
 
 KEY = np.array([0, 5], np.uint32)
-QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA compiles for
 
 tiny = partial(Transformer, num_tokens=11, max_length=6, width=12, num_layers=1, num_heads=3, mlp_width=10)
 
@@ -116,10 +115,8 @@ def test_jax_dropout_takes_a_traced_rate_and_other_draws_everywhere():
     params, _ = program.init(KEY)
     fixed = {"update_batch_norm": False, "use_running_average_bn": True}
     logits = partial(program.logits, params, None, tokens(), **fixed)
-    evaluated, _ = jax.jit(
-        partial(logits, train=False, rng=KEY, dropout_rate=0.9), compiler_options=QUICKLY
-    )()
-    training = jax.jit(partial(logits, train=True), compiler_options=QUICKLY)
+    evaluated, _ = jax.jit(partial(logits, train=False, rng=KEY, dropout_rate=0.9))()
+    training = jax.jit(partial(logits, train=True))
     kept, first, second, other = (
         training(rng=rng, dropout_rate=rate)[0]
         for rng, rate in ((KEY, 0.0), (KEY, 0.1), (KEY, 0.1), (KEY + 1, 0.1))

@@ -14,7 +14,6 @@ from timetrial.workloads.models.dropout_jax import Dropout
 from timetrial.workloads.models.vit import ViT
 
 KEY = np.array([0, 5], np.uint32)
-QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA compiles for
 
 tiny = partial(ViT, image_size=8, patch=4, width=12, depth=2, num_heads=3, mlp_width=10, num_classes=5)
 TINY = {
@@ -104,7 +103,7 @@ def test_jax_dropout_takes_a_traced_rate():
     params, _ = jax_program(TINY["map"]).from_torch(normal_head("map").state_dict())
     images, traces = np.ones((4, 8, 8, 3), np.float32), []
 
-    @partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def logits(rate, rng):
         traces.append(rate)
         return jax_logits("map", params, images, rate, rng)

@@ -26,7 +26,6 @@ LEARNING_RATE = 0.1
 SMOOTHING = 0.1
 CPU = torch.device("cpu")
 RNG = np.array([0, 7], np.uint32)
-QUICKLY = {"xla_backend_optimization_level": 0}  # halves the seconds that XLA compiles for
 # Of the largest entry of what is compared. float64 leaves no room for another formula; float32 only for the
 # order of sums, which the square of a batch norm's tiny variance can enlarge a hundredfold, and so can a kink of
 # leaky ReLU that two roundings fall on either side of: at full size each framework is up to 3.5e-4 from float64.
@@ -132,7 +131,7 @@ def compare(side):
     batch = side.batch | {"weights": side.mask}
     scores = side.torch_program.score(placed_batch(batch, CPU), evaluated)
 
-    @partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def evaluate(params, state):
         logits = side.jax_logits(params, state, False)[0]
         return logits, side.jax_program.score(jax.tree.map(jnp.asarray, batch), logits)
@@ -148,7 +147,7 @@ def compare(side):
     losses = side.losses(side.torch_program, logits, tensors)
     (losses[3]["summed"] / losses[3]["n_valid_examples"]).backward()
 
-    @partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def step(params, state):
         def mean_loss(params):
             logits, new_state = side.jax_logits(params, state, True)

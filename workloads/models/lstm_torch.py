@@ -16,6 +16,7 @@ from timetrial.workloads.models.initializers_torch import lecun_normal_
 
 CLOSED = -1e4  # what padding adds to a gate; its sigmoid is 0 in every precision
 FLAG_COLUMNS = 8  # the feature that flags padding, and zeros: tensor cores want multiples of eight
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
 LSTM_MODE = 2  # what torch's cuDNN operators call an LSTM
 
 
@@ -61,7 +62,10 @@ class BiLSTM(nn.Module):
 def bidirectional_lstm(x_TBD: Tensor, weights: list[Tensor]) -> Tensor:
     """(T, B, D) to (T, B, 2 H), by nn.LSTM's kernels; `weights` are its four of each direction."""
     output: Tensor
-    if not (x_TBD.is_cuda and torch.version.cuda):
+    has_cudnn = x_TBD.is_cuda and bool(torch.version.cuda)
+    if torch.compiler.is_compiling() and HAS_ONEDNN and x_TBD.is_cpu and x_TBD.dtype == torch.float32:
+        output, *_ = _onednn_lstm(x_TBD, weights, torch.is_grad_enabled())
+    elif not has_cudnn:
         state = x_TBD.new_zeros(2, x_TBD.shape[1], weights[1].shape[1])
         output, _, _ = torch.lstm(x_TBD, (state, state), weights, True, 1, 0.0, True, True, False)
     elif torch.compiler.is_compiling():
@@ -70,6 +74,75 @@ def bidirectional_lstm(x_TBD: Tensor, weights: list[Tensor]) -> Tensor:
         arguments = _arguments(x_TBD, weights, torch.is_grad_enabled())
         output, *_ = torch.ops.aten._cudnn_rnn.default(*arguments)
     return output
+
+
+@torch.library.custom_op("timetrial::onednn_lstm", mutates_args=(), device_types="cpu")
+def _onednn_lstm(x_TBD: Tensor, weights: list[Tensor], train: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Output, and what the gradient needs: last states and memories (2, 2, 1, B, H), and each direction's workspace.
+
+    An operator of its own for the same reason as cuDNN's below. Calls what torch.lstm does on a CPU.
+    """
+    state = x_TBD.new_zeros(1, x_TBD.shape[1], weights[1].shape[1])
+    layer = (LSTM_MODE, state.shape[-1], 1, True, False, False, train)
+    with torch.set_grad_enabled(train):  # where gradients are off, there is no workspace
+        (one, *kept), (other, *kept_too) = (
+            torch.ops.aten.mkldnn_rnn_layer.default(
+                x_TBD, *weights[4 * way : 4 * way + 4], state, state, bool(way), [], *layer
+            )
+            for way in range(2)
+        )
+    last = torch.stack([torch.stack(each[:2]) for each in (kept, kept_too)])
+    workspaces = (kept[2], kept_too[2]) if train else (x_TBD.new_empty(0), x_TBD.new_empty(0))
+    return torch.cat((one, other), -1), last, *workspaces
+
+
+@_onednn_lstm.register_fake
+def _(x_TBD: Tensor, weights: list[Tensor], train: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    (frames, batch, _), hidden = x_TBD.shape, weights[1].shape[1]
+    last = x_TBD.new_empty(2, 2, 1, batch, hidden)
+    # How large the workspace is oneDNN alone knows.
+    return x_TBD.new_empty(frames, batch, 2 * hidden), last, *(x_TBD.new_empty(0) for _ in range(2))
+
+
+@torch.library.custom_op("timetrial::onednn_lstm_backward", mutates_args=(), device_types="cpu")
+def _onednn_lstm_backward(
+    gradient: Tensor, x_TBD: Tensor, weights: list[Tensor], output: Tensor, last: Tensor, workspaces: list[Tensor]
+) -> list[Tensor]:  # fmt: skip
+    """Gradients of x and of each weight."""
+    state = torch.zeros_like(last[0, 0])
+    parts = zip(gradient.chunk(2, -1), output.chunk(2, -1), last, workspaces, strict=True)
+    ways = [
+        torch.ops.aten.mkldnn_rnn_layer_backward.default(
+            x_TBD, *weights[4 * way : 4 * way + 4], state, state, ours.contiguous(), states, memories,
+            above.contiguous(), None, None, bool(way), LSTM_MODE, state.shape[-1], 1, True, True, False, [], False,
+            workspace,
+        )
+        for way, (above, ours, (states, memories), workspace) in enumerate(parts)
+    ]  # fmt: skip
+    # Both biases have the same gradient, and may be one tensor.
+    return [ways[0][0] + ways[1][0], *(part.clone() for way in ways for part in way[1:5])]
+
+
+@_onednn_lstm_backward.register_fake
+def _(
+    gradient: Tensor, x_TBD: Tensor, weights: list[Tensor], output: Tensor, last: Tensor, workspaces: list[Tensor]
+) -> list[Tensor]:  # fmt: skip
+    return [torch.empty_like(tensor) for tensor in (x_TBD, *weights)]
+
+
+def _keep_onednns(ctx: Any, inputs: tuple[Tensor, list[Tensor], bool], output: tuple[Tensor, ...]) -> None:
+    x_TBD, weights, _ = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x_TBD, *output, *weights)
+
+
+def _onednns_backward(ctx: Any, gradient: Tensor, *_: None) -> tuple[Tensor, list[Tensor], None]:
+    x_TBD, output, last, one, other, *weights = ctx.saved_tensors
+    of_x, *of_weights = _onednn_lstm_backward(gradient, x_TBD, weights, output, last, [one, other])
+    return of_x, of_weights, None
+
+
+_onednn_lstm.register_autograd(_onednns_backward, setup_context=_keep_onednns)
 
 
 def _arguments(x_TBD: Tensor, weights: list[Tensor], train: bool) -> tuple[Any, ...]:
