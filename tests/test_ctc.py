@@ -1,6 +1,5 @@
 """CTC in both frameworks against its definition, an enumeration of all paths, and against torch's own function."""
 
-from functools import partial
 from itertools import product
 
 import jax
