@@ -25,7 +25,8 @@ def title(launch: Launch) -> str:
 
 @click.command()
 @click.argument("kernels", nargs=-1, type=click.Choice(list(LAUNCHES)))
-def main(kernels: tuple[str, ...]) -> None:
+@click.option("--target", "targets", multiple=True, default=tuple(TARGETS), type=click.Choice(list(TARGETS)))
+def main(kernels: tuple[str, ...], targets: tuple[str, ...]) -> None:
     """Compile KERNELS, or all."""
     width = max(len(title(launch)) for name in kernels or LAUNCHES for launch in LAUNCHES[name])
     click.echo(
@@ -34,7 +35,7 @@ def main(kernels: tuple[str, ...]) -> None:
     has_faults = False
     for name in kernels or LAUNCHES:
         for launch in LAUNCHES[name]:
-            for target in TARGETS:
+            for target in targets:
                 report = inspect(launch, target)
                 click.echo(
                     f"{title(launch):{width}}{target:>7}{report.registers:6}{report.spills:8}{report.shared_bytes:9}"

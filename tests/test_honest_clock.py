@@ -119,7 +119,7 @@ LONG = """
             def more(carry):
                 x, count = carry
                 return jnp.tanh(x @ x) * 0.5, count + 1
-            return jax.lax.while_loop(lambda carry: carry[1] < 2500, more, (x, 0))[0]
+            return jax.lax.while_loop(lambda carry: carry[1] < 800, more, (x, 0))[0]
 
         def note(sec):
             Path(NOTE).write_text(json.dumps(sec))
