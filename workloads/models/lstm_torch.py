@@ -92,8 +92,9 @@ def _onednn_lstm(x_TBD: Tensor, weights: list[Tensor], train: bool) -> tuple[Ten
             for way in range(2)
         )
     last = torch.stack([torch.stack(each[:2]) for each in (kept, kept_too)])
-    workspaces = (kept[2], kept_too[2]) if train else (x_TBD.new_empty(0), x_TBD.new_empty(0))
-    return torch.cat((one, other), -1), last, *workspaces
+    none = x_TBD.new_empty(0)
+    first, second = (kept[2], kept_too[2]) if train else (none, none.clone())
+    return torch.cat((one, other), -1), last, first, second
 
 
 @_onednn_lstm.register_fake
@@ -101,7 +102,7 @@ def _(x_TBD: Tensor, weights: list[Tensor], train: bool) -> tuple[Tensor, Tensor
     (frames, batch, _), hidden = x_TBD.shape, weights[1].shape[1]
     last = x_TBD.new_empty(2, 2, 1, batch, hidden)
     # How large the workspace is oneDNN alone knows.
-    return x_TBD.new_empty(frames, batch, 2 * hidden), last, *(x_TBD.new_empty(0) for _ in range(2))
+    return x_TBD.new_empty(frames, batch, 2 * hidden), last, x_TBD.new_empty(0), x_TBD.new_empty(0)
 
 
 @torch.library.custom_op("timetrial::onednn_lstm_backward", mutates_args=(), device_types="cpu")
