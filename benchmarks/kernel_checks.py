@@ -20,9 +20,8 @@ from timetrial.kernels.exactness_torch import copies, exactness, is_repeatable, 
 from timetrial.kernels.kernel import Case, Function, Kernel
 
 Size = Literal["small", "large"]
-GPU_BYTES_A_PROCESS = (
-    20 * 2**30
-)  # most large cases in their plain form; the others may have to be compiled later
+# Most large cases in their plain form; others may have to be compiled later.
+GPU_BYTES_A_PROCESS = 20 * 2**30
 
 
 def chosen(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from device_time import Timer
-from kernel_times import Rates, Row, tell_of_failure
+from kernel_times import Rates, Row, going_on
 from torch import Tensor
 
 from timetrial.kernels import multi_tensor_optimizers_torch as ours
@@ -28,9 +28,8 @@ CASES: tuple[tuple[Kind, str], ...] = (
 NORM, RATE, BETAS, DECAY, EPSILON = 1.0, 1e-3, (0.9, 0.98), 0.1, 1e-8
 CHECKED_STEPS = 3
 SLACK = 2.0**-22  # of the largest weight: each step rounds it
-SIGNS_SHARE = (
-    1e-6  # of Lion's weights: where the sum that it takes the sign of is all but 0, rounding turns it
-)
+# Of Lion's weights: where the sum that it takes the sign of is all but 0, rounding turns it.
+SIGNS_SHARE = 1e-6
 
 OURS: dict[Kind, Callable[[list[Tensor]], ours.MultiTensorOptimizer]] = {
     "adamw": partial(ours.AdamW, lr=RATE, betas=BETAS, eps=EPSILON, weight_decay=DECAY, max_norm=NORM),
@@ -104,10 +103,8 @@ def _forms(kind: Kind, parameters: list[Tensor]) -> Iterator[tuple[str, Callable
 
 
 def _time_form(row: Row, form: str, step: Callable[[], Any], timer: Timer) -> None:
-    try:
+    with going_on(row, form):
         row.seconds[form] = {"step": timer(step)}
-    except Exception as error:
-        tell_of_failure(row, form, error)
 
 
 def _torchs_step(parameters: list[Tensor], optimizer: torch.optim.Optimizer) -> Callable[[], None]:

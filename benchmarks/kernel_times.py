@@ -1,6 +1,7 @@
 """How long kernels take beside what else computes the same, and their floor."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -80,18 +81,19 @@ def time_compiled(row: Row, timer: Timer, device: torch.device) -> None:
     _time_form(row, "compiled", compiled(kernel, device), made(case, row.dtype, device), timer)
 
 
-def tell_of_failure(row: Row, form: str, error: Exception) -> None:
-    """In one line."""
-    reason = str(error).strip().partition("\n")[0]
-    click.echo(f"  {row.title}: {form} failed: {type(error).__name__}: {reason}", err=True)
+@contextmanager
+def going_on(row: Row, form: str) -> Iterator[None]:
+    """A form that fails, by whatever its library or the driver raise, is told of, and the others go on."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        click.echo(f"  {row.title}: {form} failed: {type(error).__name__}: {reason}", err=True)
 
 
 def _time_form(row: Row, form: str, function: Function, arguments: Arguments, timer: Timer) -> None:
-    """Add a form to a row; one that fails is told of, and the others go on."""
-    try:
+    with going_on(row, form):
         row.seconds[form] = _time_passes(function, copies(arguments), timer)
-    except Exception as error:
-        tell_of_failure(row, form, error)
 
 
 def _time_passes(function: Function, arguments: Arguments, timer: Timer) -> dict[str, float]:

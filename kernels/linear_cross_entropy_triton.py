@@ -14,10 +14,9 @@ four matrix products in place of three, a third more time. The price is that onl
 known but for the factor g, which a gradient for each row's loss would not allow. Losses of rows are there to be looked
 at. h must be finite in rows of weight 0 too: dW adds 0 h.
 
-Two things pay for the chunks. The second look at a row's logits, for dz, finds them in the L2 cache, as one program has
-the whole row (two for each multiprocessor: 26 MB of rows of 50,257 bfloat16); and as the buffer is our own, W is padded
-with zeros to a multiple of 16 classes, so that cuBLAS and the kernel read 16 bytes at a time: with 50,257 classes they
-cannot otherwise. Against it, each chunk reads and writes dW, 8 V D bytes and 4 more for a product in bfloat16, while a
+Two things pay for the chunks. The second look at a row's logits, for dz, may find them in the L2 cache, as one program
+has the whole row; and as the buffer is our own, W is padded with zeros to a multiple of 16 classes, so that cuBLAS and
+the kernel read 16 bytes at a time: with 50,257 classes they cannot otherwise. Against it, each chunk reads and writes dW, 8 V D bytes and 4 more for a product in bfloat16, while a
 pass over its logits that is saved is C V bytes times their size. They balance at C = 2 D rows in float32 and 6 D in
 bfloat16; a chunk has up to 4 D and 8 D.
 
@@ -49,7 +48,7 @@ from timetrial.kernels.softmax_cross_entropy_triton import logit_gradient, row_l
 CHUNK_BYTES = 16  # of a chunk's logits for each element of W
 CLASSES = 16  # the padded number of classes is a multiple of it
 BLOCK = 4_096  # the most logits of a row that are looked at together
-MOST_WARPS = 8  # of a program: two fill a multiprocessor, so that few rows are under way
+MOST_WARPS = 8  # of a program; with 4, 16 or 32 it was slower on an H200
 
 
 def reference(
