@@ -16,9 +16,9 @@ at. h must be finite in rows of weight 0 too: dW adds 0 h.
 
 Two things pay for the chunks. The second look at a row's logits, for dz, may find them in the L2 cache, as one program
 has the whole row; and as the buffer is our own, W is padded with zeros to a multiple of 16 classes, so that cuBLAS and
-the kernel read 16 bytes at a time: with 50,257 classes they cannot otherwise. Against it, each chunk reads and writes dW, 8 V D bytes and 4 more for a product in bfloat16, while a
-pass over its logits that is saved is C V bytes times their size. They balance at C = 2 D rows in float32 and 6 D in
-bfloat16; a chunk has up to 4 D and 8 D.
+the kernel read 16 bytes at a time: with 50,257 classes they cannot otherwise. Against it, each chunk reads and writes
+dW, 8 V D bytes and 4 more for a product in bfloat16, while a pass over its logits that is saved is C V bytes times
+their size. They balance at C = 2 D rows in float32 and 6 D in bfloat16; a chunk has up to 4 D and 8 D.
 
 Source: the idea of the chunks is that of Hsu et al. 2024 (Liger Kernel, arXiv 2410.10989).
 """
