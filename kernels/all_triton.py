@@ -1,6 +1,7 @@
 """All operations that have a Triton kernel, by name, and all that is compiled. Needs torch and Triton."""
 
 from timetrial.kernels import (
+    column_sums_triton,
     depthwise_conv_glu_triton,
     embedding_interaction_triton,
     gather_rows_triton,
@@ -35,8 +36,9 @@ KERNELS: dict[str, Kernel] = {
     )
 }
 
-# Of every kernel, and of what is in place and so no `Kernel`.
+# Of every kernel, and of what is no `Kernel`: a part of several, and what is in place.
 LAUNCHES: dict[str, tuple[Launch, ...]] = {
     **{name: kernel.launches for name, kernel in KERNELS.items()},
+    "column_sums": (column_sums_triton.LAUNCH,),
     "optimizer_step": optimizer_step_triton.LAUNCHES,
 }

@@ -11,7 +11,8 @@ of values a and gates b (B, T, D), padding p (B, T) of 1.0 where there is nothin
 gradient dy of y. A NaN spreads to the frames around it, from padded frames too, as in plain torch.
 
 A program walks along a strip of frames and keeps the last four rows in registers, in float32: each gate is evaluated
-once, and no g is stored. Sums of dw are kept along the strip, and torch adds the strips up: always in the same order.
+once, and no g is stored. Sums of dw are kept along the strip, and `column_sums_triton.py` adds the strips up: always in
+the same order.
 
 Bytes, in units of B T D elements: 3 forward (a, b, y) and 5 backward (a, b, dy, da, db), of 131 MB each at
 librispeech_conformer's B 256, T 500, D 512 in bfloat16: 8 units are 0.35 ms at 3 TB/s. What a compiler moves follows
@@ -35,6 +36,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from timetrial.kernels.column_sums_triton import column_sums
 from timetrial.kernels.kernel import (
     Arguments,
     Case,
@@ -46,12 +48,15 @@ from timetrial.kernels.kernel import (
     unsuitable,
     warps,
 )
+from timetrial.kernels.plain_gradients_torch import plain_gradients
 
 TAPS = 5  # frames that the convolution sees
-# A warp has 4 features of a thread and walks along 32 frames: few registers of many warps keep an H200 busier than 16
-# bytes of bfloat16 a thread do. 256 rows of 500 frames 512 wide are 16,384 programs. Four frames of 36 are read by two.
+# A warp has 4 features of a thread and walks along 64 frames: few registers of many warps keep an H200 busier than 16
+# bytes of bfloat16 a thread do. 256 rows of 500 frames 512 wide are 8,192 programs. Four frames of 68 are read by two.
 BLOCK = 128
-FRAMES = 32
+FRAMES = 64
+# Frames together, so that rows that are kept change places by name, by the size of an element.
+UNROLL = {4: 4, 2: 2}
 
 
 def reference(a_BTD: Tensor, b_BTD: Tensor, padding_BT: Tensor, weight_DK: Tensor) -> Tensor:
@@ -70,9 +75,9 @@ def reference(a_BTD: Tensor, b_BTD: Tensor, padding_BT: Tensor, weight_DK: Tenso
 
 @triton.jit
 def _row(x, batch, frame, frames, width, column, inside):
-    """A row in float32, 0 before the first frame and after the last."""
+    """0 before the first frame and after the last."""
     at = (batch.to(tl.int64) * frames + frame) * width + column
-    return tl.load(x + at, mask=inside & (frame >= 0) & (frame < frames), other=0.0).to(tl.float32)
+    return tl.load(x + at, mask=inside & (frame >= 0) & (frame < frames), other=0.0)
 
 
 @triton.jit
@@ -82,11 +87,9 @@ def _mask(padding, batch, frame, frames):
 
 
 @triton.jit
-def _sigmoids(x):
-    """Of x and of -x, without overflow."""
-    e = tl.exp(-tl.abs(x))
-    larger, smaller = 1 / (1 + e), e / (1 + e)
-    return tl.where(x >= 0, larger, smaller), tl.where(x >= 0, smaller, larger)
+def _sigmoid(x):
+    """At -80 it is 2e-35, and below as at -80, so that nothing overflows."""
+    return 1 / (1 + tl.exp(tl.minimum(-x, 80.0, propagate_nan=tl.PropagateNan.ALL)))
 
 
 @triton.jit
@@ -96,7 +99,8 @@ def _weight(weight, column, inside, tap: tl.constexpr, TAPS: tl.constexpr):
 
 @triton.jit
 def _forward(
-    a, b, padding, weight, y, frames, width, strips, TAPS: tl.constexpr, FRAMES: tl.constexpr, BLOCK: tl.constexpr
+    a, b, padding, weight, y, frames, width, strips, TAPS: tl.constexpr, FRAMES: tl.constexpr, UNROLL: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     batch, first = tl.program_id(0) // strips, tl.program_id(0) % strips * FRAMES
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -108,10 +112,17 @@ def _forward(
     g0, g1 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     g2, g3 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     last = tl.minimum(first + FRAMES, frames)
-    for frame in range(first - 2, last + 2):
-        gate = _row(b, batch, frame, frames, width, column, inside)
-        value = _row(a, batch, frame, frames, width, column, inside)
-        g4 = value * _sigmoids(gate)[0] * _mask(padding, batch, frame, frames)
+    # Two frames are under way while one is reckoned with.
+    a_next = _row(a, batch, first - 2, frames, width, column, inside)
+    b_next = _row(b, batch, first - 2, frames, width, column, inside)
+    a_after = _row(a, batch, first - 1, frames, width, column, inside)
+    b_after = _row(b, batch, first - 1, frames, width, column, inside)
+    for frame in tl.range(first - 2, last + 2, loop_unroll_factor=UNROLL):
+        value, gate = a_next.to(tl.float32), b_next.to(tl.float32)
+        a_next, b_next = a_after, b_after
+        a_after = _row(a, batch, frame + 2, frames, width, column, inside)
+        b_after = _row(b, batch, frame + 2, frames, width, column, inside)
+        g4 = value * _sigmoid(gate) * _mask(padding, batch, frame, frames)
         out = w0 * g0 + w1 * g1 + w2 * g2 + w3 * g3 + w4 * g4
         at = (batch.to(tl.int64) * frames + frame - 2) * width + column
         tl.store(y + at, out.to(y.dtype.element_ty), mask=inside & (frame - 2 >= first))
@@ -121,7 +132,7 @@ def _forward(
 @triton.jit
 def _backward(
     a, b, padding, weight, grads, of_a, of_b, sums, frames, width, strips,
-    TAPS: tl.constexpr, FRAMES: tl.constexpr, BLOCK: tl.constexpr,
+    TAPS: tl.constexpr, FRAMES: tl.constexpr, UNROLL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     batch, first = tl.program_id(0) // strips, tl.program_id(0) % strips * FRAMES
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -132,20 +143,28 @@ def _backward(
     s0, s1 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     s2, s3 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     s4 = tl.zeros((BLOCK,), tl.float32)
-    d0 = _row(grads, batch, first - 2, frames, width, column, inside)
-    d1 = _row(grads, batch, first - 1, frames, width, column, inside)
-    d2 = _row(grads, batch, first, frames, width, column, inside)
-    d3 = _row(grads, batch, first + 1, frames, width, column, inside)
-    for frame in range(first, tl.minimum(first + FRAMES, frames)):
-        d4 = _row(grads, batch, frame + 2, frames, width, column, inside)
-        value = _row(a, batch, frame, frames, width, column, inside)
-        gate, rest = _sigmoids(_row(b, batch, frame, frames, width, column, inside))
+    d0 = _row(grads, batch, first - 2, frames, width, column, inside).to(tl.float32)
+    d1 = _row(grads, batch, first - 1, frames, width, column, inside).to(tl.float32)
+    d2 = _row(grads, batch, first, frames, width, column, inside).to(tl.float32)
+    d3 = _row(grads, batch, first + 1, frames, width, column, inside).to(tl.float32)
+    d_next = _row(grads, batch, first + 2, frames, width, column, inside)
+    a_next = _row(a, batch, first, frames, width, column, inside)
+    b_next = _row(b, batch, first, frames, width, column, inside)
+    d_after = _row(grads, batch, first + 3, frames, width, column, inside)
+    a_after = _row(a, batch, first + 1, frames, width, column, inside)
+    b_after = _row(b, batch, first + 1, frames, width, column, inside)
+    for frame in tl.range(first, tl.minimum(first + FRAMES, frames), loop_unroll_factor=UNROLL):
+        d4, value, gate = d_next.to(tl.float32), a_next.to(tl.float32), _sigmoid(b_next.to(tl.float32))
+        d_next, a_next, b_next = d_after, a_after, b_after
+        d_after = _row(grads, batch, frame + 4, frames, width, column, inside)
+        a_after = _row(a, batch, frame + 2, frames, width, column, inside)
+        b_after = _row(b, batch, frame + 2, frames, width, column, inside)
         mask = _mask(padding, batch, frame, frames)
         g = value * gate * mask
         h = mask * (w4 * d0 + w3 * d1 + w2 * d2 + w1 * d3 + w0 * d4)
         at = (batch.to(tl.int64) * frames + frame) * width + column
         tl.store(of_a + at, (h * gate).to(of_a.dtype.element_ty), mask=inside)
-        tl.store(of_b + at, (h * value * gate * rest).to(of_b.dtype.element_ty), mask=inside)
+        tl.store(of_b + at, (h * value * gate * (1 - gate)).to(of_b.dtype.element_ty), mask=inside)
         s0, s1, s2, s3, s4 = s0 + g * d4, s1 + g * d3, s2 + g * d2, s3 + g * d1, s4 + g * d0
         d0, d1, d2, d3 = d1, d2, d3, d4
     begin = sums + tl.program_id(0).to(tl.int64) * TAPS * width + column
@@ -171,7 +190,7 @@ def _fused(a: Tensor, b: Tensor, padding: Tensor, weight: Tensor) -> Tensor:
     if a.numel():
         _forward[(strips, blocks)](
             a, b, padding, weight, y, frames, width, triton.cdiv(frames, FRAMES),
-            TAPS=TAPS, FRAMES=FRAMES, BLOCK=block, num_warps=warps(block),
+            TAPS=TAPS, FRAMES=FRAMES, UNROLL=UNROLL[a.element_size()], BLOCK=block, num_warps=warps(block),
         )  # fmt: skip
     return y
 
@@ -193,9 +212,13 @@ def _fused_backward(
     if a.numel():
         _backward[(strips, blocks)](
             a, b, padding, weight, grads, of_a, of_b, sums, frames, width, triton.cdiv(frames, FRAMES),
-            TAPS=TAPS, FRAMES=FRAMES, BLOCK=block, num_warps=warps(block),
+            TAPS=TAPS, FRAMES=FRAMES, UNROLL=UNROLL[a.element_size()], BLOCK=block, num_warps=warps(block),
         )  # fmt: skip
-    return of_a, of_b, sums.sum(0).t().to(weight.dtype).contiguous()
+    return (
+        of_a,
+        of_b,
+        column_sums(sums.view(1, strips, TAPS * width)).view(TAPS, width).t().to(weight.dtype).contiguous(),
+    )
 
 
 @_fused_backward.register_fake
@@ -210,6 +233,8 @@ def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
 
 def _gradients(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
     a, b, padding, weight = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return plain_gradients(reference, (a, b, padding, weight), of_y)
     of_a, of_b, of_weight = _fused_backward(a, b, padding, weight, of_y.contiguous())
     return of_a, of_b, None, of_weight
 
@@ -269,7 +294,12 @@ def _launches(element: str, block: int) -> tuple[Launch, ...]:
         Launch(
             function=function,
             signature=signature,
-            constants={"TAPS": TAPS, "FRAMES": FRAMES, "BLOCK": block},
+            constants={
+                "TAPS": TAPS,
+                "FRAMES": FRAMES,
+                "UNROLL": UNROLL[4 if element == "fp32" else 2],
+                "BLOCK": block,
+            },
             num_warps=warps(block),
             divisible=tuple(name for name in signature if name not in ("frames", "strips")),
             is_vectorised=element == "fp32",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from timetrial.kernels import segment_sum_triton
 from timetrial.kernels.kernel import Arguments, Case, Cost, Kernel, size_in_bytes, unsuitable
-from timetrial.kernels.segment_sum_triton import order_by_segment
+from timetrial.kernels.segment_sum_triton import graph_numbers, order_by_segment
 
 
 def reference(rows_SD: Tensor, numbers_E: Tensor, order_E: Tensor, first: Tensor) -> Tensor:
@@ -63,13 +63,17 @@ def why_not(rows_SD: Tensor, numbers_E: Tensor, order_E: Tensor, first: Tensor) 
     return unsuitable(rows_SD, numbers_E, order_E, first)
 
 
-def _case(name: str, rows: int, width: int, uses: int, **kind: Any) -> Case:
-    """Small numbers are used most: that a number is below n has the probability log n / log S."""
+def _case(
+    name: str, rows: int, width: int, uses: int, *, graph_padding: float | None = None, **kind: Any
+) -> Case:
+    """Edges at their nodes with a share of padding; or words, small numbers most: below n with log n / log S."""
 
     def make(generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Arguments:
         x = torch.randn((rows, width), generator=generator, device=device).to(dtype)
-        numbers = rows ** torch.rand(uses, generator=generator, device=device)
-        numbers = numbers.int().clamp_max(rows - 1)
+        if graph_padding is None:
+            numbers = (rows ** torch.rand(uses, generator=generator, device=device)).int().clamp_max(rows - 1)
+        else:
+            numbers = graph_numbers(uses, rows, graph_padding, generator, device)
         return x.requires_grad_(), numbers, *order_by_segment(numbers, rows)
 
     return Case(name=name, make=make, **kind)
@@ -102,7 +106,7 @@ KERNEL = Kernel(
         _case("few uses of many", 80, 33, 11),
         _case("no uses", 4, 8, 0),
         _case("moderate", 13_313, 256, 28_672, size="moderate"),
-        _case("ogbg", 13_313, 256, 28_672, size="large"),
+        _case("ogbg", 13_313, 256, 28_672, graph_padding=0.02, size="large"),
         _case("criteo1tb", 4_194_304, 128, 26 * 262_144, size="large"),
     ),
     forward_cost=forward_cost,

@@ -74,8 +74,12 @@ class Kernel:
 
 
 def unsuitable(first: "Tensor", *others: "Tensor | None") -> str | None:
-    """What keeps every kernel from these tensors: the first one's dtype, one that is not contiguous, or the device."""
+    """What keeps every kernel from these tensors: the first one's dtype, the device, or how their elements lie; or a
+    transform of torch.func or forward-mode differentiation, which operators of one's own do not know.
+    """
     tensors = [tensor for tensor in (first, *others) if tensor is not None]
+    if any(_is_transformed(tensor) for tensor in tensors):
+        return "they are seen through a transform of torch.func or forward-mode differentiation"
     if str(first.dtype) not in TRITON_NAMES:
         return f"the first tensor is of {first.dtype}: it should be of {', '.join(TRITON_NAMES)}"
     for place, tensor in enumerate(tensors, 1):
@@ -85,6 +89,18 @@ def unsuitable(first: "Tensor", *others: "Tensor | None") -> str | None:
         if tensor.device.type != "cuda":
             return f"tensor {place} is on {tensor.device}, and the kernels run on CUDA devices"
     return None
+
+
+def _is_transformed(tensor: "Tensor") -> bool:
+    """Compiled code is not asked: what it asks would end its graph."""
+    import torch
+    from torch.autograd import forward_ad
+
+    if torch.compiler.is_compiling():
+        return False
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return True
+    return forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def size_in_bytes(*tensors: "Tensor") -> int:

@@ -8,8 +8,8 @@
     ds_d   = sum_r dy_rd u_rd,   db_d = sum_r dy_rd
 
 of rows x (R, D), gradients dy of y and e of h. A row lies in registers whole, in float32, so that its variance is a
-mean of squared differences. Each program sums ds and db over rows of its own, and torch adds those sums up: always in
-the same order, so that they repeat to the last bit.
+mean of squared differences. Each program sums ds and db over rows of its own, and `column_sums_triton.py` adds those
+sums up: always in the same order, so that they repeat to the last bit.
 
 Bytes: x (and r) once and y (and h) once forward; h, dy (and e) once and dh once backward.
 """
@@ -21,6 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from timetrial.kernels.column_sums_triton import column_sums
 from timetrial.kernels.kernel import (
     Arguments,
     Case,
@@ -30,14 +31,15 @@ from timetrial.kernels.kernel import (
     power_of_two,
     size_in_bytes,
     unsuitable,
-    warps,
 )
+from timetrial.kernels.plain_gradients_torch import plain_gradients
 
 LONGEST_ROW = 8_192
-# Values that a program looks at together, if a row is not longer: 16 of a thread forward, 8 backward, where as many are
-# on their way. Few warps wait for each other at a row's sums, and many programs fill a multiprocessor.
-TILE, BACKWARD_TILE = 2_048, 1_024
-PROGRAMS = 1_056  # of the backward pass: eight for each multiprocessor of an H100
+# Values that a program looks at together, if a row is not longer, and its warps, by the size of an element: of those
+# tried on an H200 the fastest.
+FORWARD = {4: (4_096, 4), 2: (4_096, 4)}
+BACKWARD = {4: (1_024, 2), 2: (2_048, 4)}
+PROGRAMS = {4: 792, 2: 528}  # of the backward pass: six or four for each multiprocessor of an H100
 
 
 def reference(
@@ -129,10 +131,11 @@ def _backward(
         tl.store(to + num_programs * width, tl.sum(of_bias, 0), mask=columns < width)
 
 
-def _tile(width: int, values: int) -> tuple[int, int]:
-    """Rows and columns of what one program looks at together, `values` if a row is not longer."""
+def _how(width: int, values: int, most_warps: int) -> dict[str, int]:
+    """What a program looks at together, `values` if a row is not longer."""
     block = power_of_two(width)
-    return max(values // block, 1), block
+    rows = max(values // block, 1)
+    return {"ROWS": rows, "BLOCK": block, "num_warps": min(most_warps, max(rows * block // 128, 1))}
 
 
 @torch.library.custom_op("timetrial::layer_norm", mutates_args=())
@@ -144,12 +147,11 @@ def _fused(
     y = torch.empty_like(x)
     h = torch.empty_like(x) if residual is not None else x.new_empty(0)
     means, inverses = (torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2))
-    tile_rows, block = _tile(width, TILE)
+    how = _how(width, *FORWARD[x.element_size()])
     if x.numel():
-        _forward[(triton.cdiv(rows, tile_rows),)](
+        _forward[(triton.cdiv(rows, how["ROWS"]),)](
             x, residual, scale, bias, y, h, means, inverses, rows, width, eps,
-            HAS_RESIDUAL=residual is not None, HAS_BIAS=bias is not None, IS_RMS=is_rms,
-            ROWS=tile_rows, BLOCK=block, num_warps=warps(tile_rows * block // 2),
+            HAS_RESIDUAL=residual is not None, HAS_BIAS=bias is not None, IS_RMS=is_rms, **how,
         )  # fmt: skip
     return y, h, means, inverses
 
@@ -171,16 +173,15 @@ def _fused_backward(
     """Gradients of h, and of scale and, if there is one, bias: (1 or 2, D) float32."""
     rows, width = h.shape
     out = torch.empty_like(h)
-    tile_rows, block = _tile(width, BACKWARD_TILE)
-    programs = min(PROGRAMS, triton.cdiv(rows, tile_rows))
+    how = _how(width, *BACKWARD[h.element_size()])
+    programs = min(PROGRAMS[h.element_size()], triton.cdiv(rows, how["ROWS"]))
     sums = torch.empty((1 + has_bias, programs, width), dtype=torch.float32, device=h.device)
     if h.numel():
         _backward[(programs,)](
             h, grads, grads_h, scale, means, inverses, out, sums, rows, width, programs,
-            HAS_RESIDUAL=grads_h is not None, HAS_BIAS=has_bias, IS_RMS=is_rms,
-            ROWS=tile_rows, BLOCK=block, num_warps=warps(tile_rows * block),
+            HAS_RESIDUAL=grads_h is not None, HAS_BIAS=has_bias, IS_RMS=is_rms, **how,
         )  # fmt: skip
-    return out, sums.sum(1)
+    return out, column_sums(sums)
 
 
 @_fused_backward.register_fake
@@ -192,22 +193,26 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, residual, scale, bias, _, ctx.is_rms = inputs
+    x, residual, scale, bias, ctx.eps, ctx.is_rms = inputs
     _, h, means, inverses = output
-    ctx.has_residual, ctx.has_bias = residual is not None, bias is not None
+    ctx.has_residual = residual is not None
     ctx.mark_non_differentiable(means, inverses)
-    ctx.save_for_backward(h if ctx.has_residual else x, scale, means, inverses)
+    ctx.save_for_backward(h if ctx.has_residual else x, scale, bias, means, inverses)
 
 
 def _gradients(ctx: Any, of_y: Tensor, of_h: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    h, scale, means, inverses = ctx.saved_tensors
+    h, scale, bias, means, inverses = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        of_x, _, *others = plain_gradients(reference, (h, None, scale, bias, ctx.eps, ctx.is_rms), of_y)
+        of_x = of_x + of_h if ctx.has_residual and of_x is not None else of_x
+        return of_x, of_x if ctx.has_residual else None, *others
     of_h_too = of_h.contiguous() if ctx.has_residual else None
     of_x, of_both = _fused_backward(
-        h, of_y.contiguous(), of_h_too, scale, means, inverses, ctx.has_bias, ctx.is_rms
+        h, of_y.contiguous(), of_h_too, scale, means, inverses, bias is not None, ctx.is_rms
     )
     of_residual = of_x if ctx.has_residual else None
     of_both = of_both.to(scale.dtype)
-    return of_x, of_residual, of_both[0], of_both[1] if ctx.has_bias else None, None, None
+    return of_x, of_residual, of_both[0], of_both[1] if bias is not None else None, None, None
 
 
 _fused.register_autograd(_gradients, setup_context=_keep)
@@ -279,19 +284,25 @@ def _launches(element: str, width: int, *, has_residual: bool, is_rms: bool) -> 
         "h": x, "grads": x, "grads_h": x, "scale": "*fp32", **sums, "out": x,
         "sums": "*fp32", **rest, "num_programs": "i32",
     }  # fmt: skip
-    return tuple(
-        Launch(
-            function=function,
-            signature=signature,
-            constants={
-                "HAS_RESIDUAL": has_residual, "HAS_BIAS": not is_rms, "IS_RMS": is_rms,
-                "ROWS": tile // width, "BLOCK": width,
-            },
-            num_warps=4,
-            divisible=tuple(name for name in signature if name not in ("rows", "eps", "num_programs")),
-        )
-        for function, signature, tile in ((_forward, forward, TILE), (_backward, backward, BACKWARD_TILE))
-    )  # fmt: skip
+    launches = []
+    size = 4 if element == "fp32" else 2
+    for function, signature, how in (
+        (_forward, forward, _how(width, *FORWARD[size])),
+        (_backward, backward, _how(width, *BACKWARD[size])),
+    ):
+        num_warps = how.pop("num_warps")
+        launches.append(
+            Launch(
+                function=function,
+                signature=signature,
+                constants={
+                    "HAS_RESIDUAL": has_residual, "HAS_BIAS": not is_rms, "IS_RMS": is_rms, **how
+                },
+                num_warps=num_warps,
+                divisible=tuple(name for name in signature if name not in ("rows", "eps", "num_programs")),
+            )
+        )  # fmt: skip
+    return tuple(launches)
 
 
 KERNEL = Kernel(

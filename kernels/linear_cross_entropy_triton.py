@@ -43,6 +43,7 @@ from timetrial.kernels.kernel import (
     size_in_bytes,
     unsuitable,
 )
+from timetrial.kernels.plain_gradients_torch import plain_gradients
 from timetrial.kernels.softmax_cross_entropy_triton import logit_gradient, row_loss
 
 CHUNK_BYTES = 16  # of a chunk's logits for each element of W
@@ -153,13 +154,18 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.label_smoothing, _ = inputs
     ctx.mark_non_differentiable(*output[1:])
-    ctx.save_for_backward(*output[2:])
+    ctx.save_for_backward(*tensors, *output[2:])
 
 
 def _gradients(ctx: Any, of_sum: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    hidden, weight, labels, weights, *gradients = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        inputs = hidden, weight, labels, weights, ctx.label_smoothing
+        return *plain_gradients(lambda *inputs: reference(*inputs)[0], inputs, of_sum), None
     of_hidden, of_weight = (
-        torch._foreach_mul([saved], of_sum.to(saved.dtype))[0] for saved in ctx.saved_tensors
+        torch._foreach_mul([gradient], of_sum.to(gradient.dtype))[0] for gradient in gradients
     )
     return of_hidden, of_weight, None, None, None, None
 

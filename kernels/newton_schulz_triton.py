@@ -1,16 +1,17 @@
 """Orthogonalisation by Newton-Schulz iterations, of many matrices of one shape at once (Muon).
 
     X_0     = G / (|G| + eps)                       |G| the Frobenius norm
-    X_{k+1} = a X + (b A + c A A) X,   A = X X^T    a, b, c = 3.4445, -4.7750, 2.0315
+    X_{k+1} = (a I + b A + c A A) X,   A = X X^T    a, b, c = 3.4445, -4.7750, 2.0315
 
-of G (B, M, N), transposed while it is iterated if M > N, so that A is the smaller one. The singular values of G go one
-by one through s -> a s + b s^3 + c s^5, which after five steps has brought them into 0.68 to 1.14 if they began above
-0.01 |G|, and under 1.21 if not; it does not converge to 1. Source: Jordan et al. 2024, "Muon: an optimizer for hidden
-layers in neural networks" (kellerjordan.github.io/posts/muon).
+of G (B, M, N); if M > N, with A = X^T X and X P in place of P X, so that A is the smaller one. The singular values of G
+go one by one through s -> a s + b s^3 + c s^5, which after five steps has brought them into 0.68 to 1.14 if they began
+above 0.01 |G|, and under 1.21 if not; it does not converge to 1. Source: Jordan et al. 2024, "Muon: an optimizer for
+hidden layers in neural networks" (kellerjordan.github.io/posts/muon).
 
-A and P = b A + c A A (which is b A + c A A^T) are symmetric, and one kernel makes both: `out = alpha x x^T + beta y` in
-tiles of the upper triangle, each stored twice, the second time transposed. a X + P X is cuBLAS's `baddbmm`. Of square
-matrices that is 4 M^3 operations a step in place of 6. float32 is multiplied as three products of TF32 on the matrix
+A and P = a I + b A + c A A are symmetric, and one kernel makes both: `out = s (alpha x x^T + beta y + gamma I)`, or
+with x^T x, in tiles of the upper triangle, each stored twice, the second time transposed. P X is cuBLAS's `bmm`. Of
+square matrices that is 4 M^3 operations a step in place of 6. X_0 is not stored: s = 1 / (|G| + eps)^2 makes its A of
+G, and s = 1 / (|G| + eps) a P that G is multiplied by. float32 is multiplied as three products of TF32 on the matrix
 units, not as one: the error is about that of float32, at a third of TF32's rate.
 
 It is not differentiated. Bytes of a step: X read twice and written, A read twice and written, P written and read.
@@ -32,37 +33,33 @@ EPSILON = 1e-7
 # TF32, and a tile of half the side is what fits into the registers of an A100 without spills.
 TILES = {2: (128, 8), 4: (64, 4)}
 DEPTH_BYTES = 128  # of a row of a tile: 64 bfloat16, 32 float32
-STAGES = 4  # of 2 tiles of 16 KiB each at most: 128 KiB of 163 on an A100
+STAGES = 3  # of 2 tiles of 16 KiB each at most: 96 KiB, of which an H100 has room for two programs
 
 
 def reference(gradient_BMN: Tensor, steps: int) -> Tensor:
     """Of G's shape and dtype, in which it also computes; the norm is at least float32."""
-    x_BMN = _start(gradient_BMN)
+    x_BMN = (gradient_BMN / _norms(gradient_BMN)).to(gradient_BMN.dtype)
+    is_tall = x_BMN.shape[1] > x_BMN.shape[2]
+    x_BMN = x_BMN.mT if is_tall else x_BMN
     a, b, c = COEFFICIENTS
     for _ in range(steps):
         gram_BMM = x_BMN @ x_BMN.mT
         polynomial_BMM = torch.baddbmm(gram_BMM, gram_BMM, gram_BMM, beta=b, alpha=c)
         x_BMN = torch.baddbmm(x_BMN, polynomial_BMM, x_BMN, beta=a)
-    return _end(x_BMN, gradient_BMN)
+    return (x_BMN.mT if is_tall else x_BMN).contiguous()
 
 
-def _start(gradient_BMN: Tensor) -> Tensor:
-    """X_0, contiguous, of at least as many columns as rows."""
-    wide = gradient_BMN if gradient_BMN.dtype == torch.float64 else gradient_BMN.float()
-    norm_B11 = wide.square().sum((1, 2), keepdim=True).sqrt()
-    x_BMN = (wide / (norm_B11 + EPSILON)).to(gradient_BMN.dtype)
-    return (x_BMN.mT if x_BMN.shape[1] > x_BMN.shape[2] else x_BMN).contiguous()
-
-
-def _end(x: Tensor, gradient_BMN: Tensor) -> Tensor:
-    """Back in the shape that was given."""
-    return (x if x.shape == gradient_BMN.shape else x.mT).contiguous()
+def _norms(gradient_BMN: Tensor) -> Tensor:
+    """What each matrix is divided by, (B, 1, 1), at least float32."""
+    wide = torch.promote_types(gradient_BMN.dtype, torch.float32)
+    return torch.linalg.vector_norm(gradient_BMN, dim=(1, 2), keepdim=True, dtype=wide) + EPSILON
 
 
 @triton.jit
 def _symmetric(
-    x, y, out, rows, width, alpha, beta,
-    HAS_Y: tl.constexpr, IN_FLOAT32: tl.constexpr, TILE: tl.constexpr, DEPTH: tl.constexpr,
+    x, y, scales, out, rows, width, alpha, beta, gamma,
+    HAS_Y: tl.constexpr, HAS_SCALES: tl.constexpr, IS_TALL: tl.constexpr, IN_FLOAT32: tl.constexpr,
+    TILE: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     tiles = tl.cdiv(rows, TILE)
     above, left = tl.program_id(0) // tiles, tl.program_id(0) % tiles
@@ -72,14 +69,16 @@ def _symmetric(
         row = above * TILE + tl.arange(0, TILE)
         column = left * TILE + tl.arange(0, TILE)
         total = tl.zeros((TILE, TILE), tl.float32)
+        # Of x^T x, columns of x take the place of rows.
+        row_step, depth_step = 1 if IS_TALL else width, rows if IS_TALL else 1
         for first in range(0, width, DEPTH):
             at = first + tl.arange(0, DEPTH)
             one = tl.load(
-                x + row[:, None] * width + at[None, :],
+                x + row[:, None] * row_step + at[None, :] * depth_step,
                 mask=(row < rows)[:, None] & (at < width)[None, :], other=0.0,
             )  # fmt: skip
             two = tl.load(
-                x + column[:, None] * width + at[None, :],
+                x + column[:, None] * row_step + at[None, :] * depth_step,
                 mask=(column < rows)[:, None] & (at < width)[None, :], other=0.0,
             )  # fmt: skip
             if IN_FLOAT32:
@@ -91,6 +90,10 @@ def _symmetric(
         place = row[:, None] * rows + column[None, :]
         if HAS_Y:
             total += beta * tl.load(y + matrix * rows * rows + place, mask=inside, other=0.0).to(tl.float32)
+        if above == left:
+            total += tl.where(row[:, None] == column[None, :], gamma, 0.0)
+        if HAS_SCALES:
+            total *= tl.load(scales + matrix)
         value = total.to(out.dtype.element_ty)
         tl.store(out + place, value, mask=inside)
         if above < left:
@@ -98,15 +101,21 @@ def _symmetric(
             tl.store(out + mirrored, tl.trans(value), mask=(column < rows)[:, None] & (row < rows)[None, :])
 
 
-def _product(x: Tensor, y: Tensor | None, alpha: float, beta: float) -> Tensor:
-    """alpha x x^T + beta y of each matrix, (B, M, M)."""
+def _product(
+    x: Tensor, y: Tensor | None, scales: Tensor | None, alpha: float, beta: float, gamma: float
+) -> Tensor:
+    """(alpha x x^T + beta y + gamma I) s of each matrix, with x^T x if it is tall, (B, M, M); scales (B,) float32."""
     matrices, rows, width = x.shape
+    is_tall = rows > width
+    if is_tall:
+        rows, width = width, rows
     out = x.new_empty((matrices, rows, rows))
     tile, num_warps = TILES[x.element_size()]
     if out.numel():
         _symmetric[(triton.cdiv(rows, tile) ** 2, matrices)](
-            x, y, out, rows, width, alpha, beta,
-            HAS_Y=y is not None, IN_FLOAT32=not x.is_cuda,  # Triton's interpreter multiplies bfloat16 wrongly
+            x, y, scales, out, rows, width, alpha, beta, gamma,
+            HAS_Y=y is not None, HAS_SCALES=scales is not None, IS_TALL=is_tall,
+            IN_FLOAT32=not x.is_cuda,  # Triton's interpreter multiplies bfloat16 wrongly
             TILE=tile, DEPTH=DEPTH_BYTES // x.element_size(), num_warps=num_warps, num_stages=STAGES,
         )  # fmt: skip
     return out
@@ -114,13 +123,16 @@ def _product(x: Tensor, y: Tensor | None, alpha: float, beta: float) -> Tensor:
 
 @torch.library.custom_op("timetrial::newton_schulz", mutates_args=())
 def _fused(gradient: Tensor, steps: int) -> Tensor:
-    x = _start(gradient)
+    # The matrix units take float32 by rows alone.
+    is_turned = gradient.dtype == torch.float32 and gradient.shape[1] > gradient.shape[2]
+    x = gradient.mT.contiguous() if is_turned else gradient
     a, b, c = COEFFICIENTS
-    for _ in range(steps):
-        gram = _product(x, None, 1.0, 0.0)
-        x = torch.baddbmm(x, _product(gram, gram, c, b), x, beta=a)
-    out = _end(x, gradient)
-    return out.clone() if out.data_ptr() == gradient.data_ptr() else out
+    scales = 1 / _norms(gradient).flatten()
+    for step in range(steps):
+        gram = _product(x, None, None if step else scales.square(), 1.0, 0.0, 0.0)
+        polynomial = _product(gram, gram, None if step else scales, c, b, a)
+        x = torch.bmm(x, polynomial) if x.shape[1] > x.shape[2] else torch.bmm(polynomial, x)
+    return x.mT.contiguous() if is_turned else x
 
 
 @_fused.register_fake
@@ -136,7 +148,8 @@ def fused(gradient_BMN: Tensor, steps: int) -> Tensor:
 
 def why_not(gradient_BMN: Tensor, steps: int) -> str | None:
     """Why the fused form does not apply, or None."""
-    del steps
+    if steps < 1:
+        return f"there are {steps} steps: there should be one or more"
     if gradient_BMN.ndim != 3:
         return f"gradients are {gradient_BMN.ndim}-D: they should be (matrices, rows, columns)"
     if gradient_BMN.requires_grad and torch.is_grad_enabled():
@@ -165,20 +178,28 @@ def backward_cost(gradient: Tensor, steps: int) -> Cost:
     return Cost(bytes_moved=0)
 
 
-def _launch(element: str) -> Launch:
+def _launch(element: str, is_tall: bool) -> Launch:
     signature = {
-        "x": f"*{element}", "y": f"*{element}", "out": f"*{element}",
-        "rows": "i32", "width": "i32", "alpha": "fp32", "beta": "fp32",
+        "x": f"*{element}", "y": f"*{element}", "scales": "*fp32", "out": f"*{element}",
+        "rows": "i32", "width": "i32",
+        "alpha": "fp32", "beta": "fp32", "gamma": "fp32",
     }  # fmt: skip
     size = 4 if element == "fp32" else 2
     tile, num_warps = TILES[size]
     return Launch(
         function=_symmetric,
         signature=signature,
-        constants={"HAS_Y": True, "IN_FLOAT32": False, "TILE": tile, "DEPTH": DEPTH_BYTES // size},
+        constants={
+            "HAS_Y": not is_tall,
+            "HAS_SCALES": True,
+            "IS_TALL": is_tall,
+            "IN_FLOAT32": False,
+            "TILE": tile,
+            "DEPTH": DEPTH_BYTES // size,
+        },
         num_warps=num_warps,
         num_stages=STAGES,
-        divisible=("x", "y", "out", "rows", "width"),
+        divisible=("x", "y", "scales", "out", "rows", "width"),
         is_matrix=True,
     )
 
@@ -204,5 +225,5 @@ KERNEL = Kernel(
     backward_cost=backward_cost,
     # Each product's rounding is magnified 3.4 times by each later step, and the interpreter cuts bfloat16 off.
     slack={"float32": 2e-6, "bfloat16": 2.0**-5},
-    launches=tuple(_launch(element) for element in ("fp32", "bf16")),
+    launches=(_launch("fp32", False), _launch("bf16", False), _launch("bf16", True)),
 )

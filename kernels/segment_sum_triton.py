@@ -39,7 +39,7 @@ WIDEST = 512  # columns of a tile of several segments
 # Rows of a long segment that a program adds up. More would let fewer programs share a segment, and its neighbours wait
 # longer for one that is just not long; fewer would write more sums of chunks, and more programs would find none to sum.
 CHUNK = 64
-ROWS_AHEAD = 4  # of a segment that are under way together
+ROWS_AHEAD = 2  # of a segment that are under way together
 CHUNK_COLUMNS = 128
 
 
@@ -60,12 +60,12 @@ def reference(rows_ED: Tensor, segments_E: Tensor, order_E: Tensor, first: Tenso
 
 @triton.jit
 def _short(
-    rows, order, first, out, num_segments, width,
+    rows, order, first, out, tile, part, num_segments, width,
     CHUNK: tl.constexpr, SEGMENTS: tl.constexpr, BLOCK: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
-    """All segments but the long ones."""
-    segment = tl.program_id(0) * SEGMENTS + tl.arange(0, SEGMENTS)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    """Some columns of some segments, but for the long ones."""
+    segment = tile * SEGMENTS + tl.arange(0, SEGMENTS)
+    column = part * BLOCK + tl.arange(0, BLOCK)
     begin = tl.load(first + segment, mask=segment < num_segments, other=0)
     length = tl.load(first + segment + 1, mask=segment < num_segments, other=0) - begin
     is_long = length > CHUNK
@@ -92,11 +92,10 @@ def _last_of_chunk(segments, order, first, chunk, num_rows, CHUNK: tl.constexpr)
 
 
 @triton.jit
-def _chunks(
-    rows, segments, order, first, sums, num_rows, width, CHUNK: tl.constexpr, BLOCK: tl.constexpr
+def _chunk(
+    rows, segments, order, first, sums, chunk, part, num_rows, width, CHUNK: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """Sums of a chunk's rows: of the long segment that it begins in, and of the one that begins in it."""
-    chunk = tl.program_id(0)
     here = tl.load(segments + tl.load(order + chunk * CHUNK))
     here_end = tl.load(first + here + 1)
     here_long = here_end - tl.load(first + here) > CHUNK
@@ -104,7 +103,7 @@ def _chunks(
     new_long = last_long & (last != here)
     if here_long | new_long:
         place = chunk * CHUNK + tl.arange(0, CHUNK)
-        column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+        column = part * BLOCK + tl.arange(0, BLOCK)
         is_here = here_long & (place < here_end)
         is_new = new_long & (place >= last_begin) & (place < num_rows)
         row = tl.load(order + place, mask=is_here | is_new, other=0).to(tl.int64)
@@ -115,6 +114,37 @@ def _chunks(
         tl.store(
             to + width, tl.sum(tl.where(is_new[:, None], value, 0.0), 0), mask=new_long & (column < width)
         )
+
+
+@triton.jit
+def _short_and_chunks(
+    rows, segments, order, first, sums, out, num_rows, num_segments, num_chunks, width,
+    CHUNK: tl.constexpr, COLUMNS: tl.constexpr,
+    SEGMENTS: tl.constexpr, BLOCK: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
+    """The chunks of long segments, which take longest, and all other segments."""
+    program = tl.program_id(0)
+    parts, blocks = tl.cdiv(width, COLUMNS), tl.cdiv(width, BLOCK)
+    if program < num_chunks * parts:
+        _chunk(
+            rows,
+            segments,
+            order,
+            first,
+            sums,
+            program // parts,
+            program % parts,
+            num_rows,
+            width,
+            CHUNK,
+            COLUMNS,
+        )
+    else:
+        program -= num_chunks * parts
+        _short(
+            rows, order, first, out, program // blocks, program % blocks, num_segments, width,
+            CHUNK, SEGMENTS, BLOCK, AHEAD,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -162,17 +192,19 @@ def _fused(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) -> Tens
     if not out.numel():
         return out
     tile, block = _tile(width)
-    _short[(triton.cdiv(num_segments, tile), triton.cdiv(width, block))](
-        rows, order, first, out, num_segments, width,
-        CHUNK=CHUNK, SEGMENTS=tile, BLOCK=block, AHEAD=ROWS_AHEAD, num_warps=warps(tile * block),
+    columns = min(block, CHUNK_COLUMNS)
+    chunks = triton.cdiv(num_rows, CHUNK) if num_rows > CHUNK else 0
+    sums = torch.empty((chunks, 2, width), dtype=torch.float32, device=rows.device)
+    parts = triton.cdiv(width, columns)
+    _short_and_chunks[(chunks * parts + triton.cdiv(num_segments, tile) * triton.cdiv(width, block),)](
+        rows, segments, order, first, sums, out, num_rows, num_segments, chunks, width,
+        CHUNK=CHUNK, COLUMNS=columns, SEGMENTS=tile, BLOCK=block, AHEAD=ROWS_AHEAD, num_warps=warps(tile * block),
     )  # fmt: skip
-    if num_rows > CHUNK:
-        chunks, block = triton.cdiv(num_rows, CHUNK), min(block, CHUNK_COLUMNS)
-        sums = torch.empty((chunks, 2, width), dtype=torch.float32, device=rows.device)
-        grid, how = (chunks, triton.cdiv(width, block)), {"CHUNK": CHUNK, "BLOCK": block}
-        num_warps = warps(CHUNK * block)
-        _chunks[grid](rows, segments, order, first, sums, num_rows, width, **how, num_warps=num_warps)
-        _long[grid](sums, segments, order, first, out, num_rows, width, **how, num_warps=num_warps)
+    if chunks:
+        _long[(chunks, parts)](
+            sums, segments, order, first, out, num_rows, width,
+            CHUNK=CHUNK, BLOCK=columns, num_warps=warps(CHUNK * columns),
+        )  # fmt: skip
     return out
 
 
@@ -204,7 +236,14 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradients(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
-    return take_rows(above.contiguous(), ctx.saved_tensors[0]), None, None, None
+    (segments,) = ctx.saved_tensors
+    # What is taken by `take_rows` has no derivative.
+    taken = (
+        above.index_select(0, segments)
+        if torch.is_grad_enabled()
+        else take_rows(above.contiguous(), segments)
+    )
+    return taken, None, None, None
 
 
 _fused.register_autograd(_gradients, setup_context=_keep)
@@ -224,16 +263,21 @@ def why_not(rows_ED: Tensor, segments_E: Tensor, order_E: Tensor, first: Tensor)
     return unsuitable(rows_ED, segments_E, order_E, first)
 
 
+def graph_numbers(
+    edges: int, nodes: int, padding: float, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """An edge's node (edges,) int32: near each other, but for a share of padding, all of the last node."""
+    place = torch.arange(edges, device=device) * (nodes / max(edges * (1 - padding), 1))
+    near = place + 13 * torch.randn(edges, generator=generator, device=device)
+    return torch.where(place < nodes, near, nodes).long().clamp(0, nodes - 1).int()
+
+
 def _case(
     name: str, rows: int, segments: int, width: int, *, padding: float = 0.0, scale: float = 1.0, **kind: Any
 ) -> Case:
-    """Numbers spread evenly, near each other in graphs' way, but for a share of padding, all of the last segment."""
-
     def make(generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Arguments:
         x = (scale * torch.randn((rows, width), generator=generator, device=device)).to(dtype)
-        place = torch.arange(rows, device=device) * (segments / max(rows * (1 - padding), 1))
-        near = place + 13 * torch.randn(rows, generator=generator, device=device)
-        numbers = torch.where(place < segments, near, segments).long().clamp(0, segments - 1).int()
+        numbers = graph_numbers(rows, segments, padding, generator, device)
         return x.requires_grad_(), numbers, *order_by_segment(numbers, segments)
 
     return Case(name=name, make=make, **kind)
@@ -255,12 +299,13 @@ def _launches(element: str, width: int) -> tuple[Launch, ...]:
     tile, block = _tile(width)
     x, numbers = f"*{element}", {"segments": "*i32", "order": "*i32", "first": "*i32"}
     take = {"rows": x, "numbers": "*i32", "out": x, "size": "i32", "width": "i32"}
-    short = {"rows": x, "order": "*i32", "first": "*i32", "out": x, "num_segments": "i32", "width": "i32"}
-    rest = {"num_rows": "i32", "width": "i32"}
-    chunks = {"rows": x, **numbers, "sums": "*fp32", **rest}
-    long = {"sums": "*fp32", **numbers, "out": x, **rest}
+    both = {
+        "rows": x, **numbers, "sums": "*fp32", "out": x,
+        "num_rows": "i32", "num_segments": "i32", "num_chunks": "i32", "width": "i32",
+    }  # fmt: skip
+    long = {"sums": "*fp32", **numbers, "out": x, "num_rows": "i32", "width": "i32"}
     columns = min(block, CHUNK_COLUMNS)
-    of_chunks = {"CHUNK": CHUNK, "BLOCK": columns}
+    of_both = {"CHUNK": CHUNK, "COLUMNS": columns, "SEGMENTS": tile, "BLOCK": block, "AHEAD": ROWS_AHEAD}
     return tuple(
         Launch(
             function=function,
@@ -270,15 +315,9 @@ def _launches(element: str, width: int) -> tuple[Launch, ...]:
             divisible=tuple(n for n in signature if n != "size" and not n.startswith("num_")),
         )
         for function, signature, constants, size in (
-            (
-                _short,
-                short,
-                {"CHUNK": CHUNK, "SEGMENTS": tile, "BLOCK": block, "AHEAD": ROWS_AHEAD},
-                tile * block,
-            ),
+            (_short_and_chunks, both, of_both, tile * block),
             (_take, take, {"ROWS": tile, "BLOCK": block}, tile * block),
-            (_chunks, chunks, of_chunks, CHUNK * columns),
-            (_long, long, of_chunks, CHUNK * columns),
+            (_long, long, {"CHUNK": CHUNK, "BLOCK": columns}, CHUNK * columns),
         )
     )
 

@@ -29,10 +29,10 @@ from timetrial.kernels.kernel import (
     Launch,
     size_in_bytes,
     unsuitable,
-    warps,
 )
+from timetrial.kernels.plain_gradients_torch import plain_gradients
 
-BLOCK = 1_024
+BLOCK, WARPS = 1_024, 8
 
 
 def reference(logits_RT: Tensor, labels_RT: Tensor, weights_RT: Tensor, label_smoothing: float) -> Tensor:
@@ -47,9 +47,9 @@ def reference(logits_RT: Tensor, labels_RT: Tensor, weights_RT: Tensor, label_sm
 
 
 @triton.jit
-def _read(logits, labels, weights, size, share, keep, BLOCK: tl.constexpr):
+def _read(logits, labels, weights, block, size, share, keep, BLOCK: tl.constexpr):
     """Places, which of them exist, weights, logits, targets; of those without weight, logit and target are 0."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    at = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     w = tl.load(weights + at, mask=inside, other=0.0).to(tl.float32)
     z = tl.load(logits + at, mask=inside, other=0.0).to(tl.float32)
@@ -61,7 +61,7 @@ def _read(logits, labels, weights, size, share, keep, BLOCK: tl.constexpr):
 
 @triton.jit
 def _forward(logits, labels, weights, losses, size, share, keep, BLOCK: tl.constexpr):
-    at, inside, w, z, t = _read(logits, labels, weights, size, share, keep, BLOCK)
+    at, inside, w, z, t = _read(logits, labels, weights, tl.program_id(0), size, share, keep, BLOCK)
     e = tl.exp(-tl.abs(z))
     u = 1.0 + e
     log_u = tl.where(u == 1.0, e, tl.log(u) * (e / tl.where(u == 1.0, 1.0, u - 1.0)))
@@ -71,7 +71,9 @@ def _forward(logits, labels, weights, losses, size, share, keep, BLOCK: tl.const
 
 @triton.jit
 def _backward(logits, labels, weights, grads, out, size, share, keep, BLOCK: tl.constexpr):
-    at, inside, w, z, t = _read(logits, labels, weights, size, share, keep, BLOCK)
+    # From the end, which the forward pass has left in the cache.
+    block = tl.num_programs(0) - 1 - tl.program_id(0)
+    at, inside, w, z, t = _read(logits, labels, weights, block, size, share, keep, BLOCK)
     g = tl.load(grads + at, mask=inside, other=0.0)
     e = tl.exp(-tl.abs(z))
     p = tl.where(z >= 0, 1.0, e) / (1.0 + e)
@@ -84,7 +86,7 @@ def _fused(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: flo
     if size := logits.numel():
         _forward[(triton.cdiv(size, BLOCK),)](
             logits, labels, weights, losses, size, label_smoothing / labels.shape[1], 1 - label_smoothing,
-            BLOCK=BLOCK, num_warps=warps(BLOCK),
+            BLOCK=BLOCK, num_warps=WARPS,
         )  # fmt: skip
     return losses
 
@@ -102,7 +104,7 @@ def _fused_backward(
     if size := logits.numel():
         _backward[(triton.cdiv(size, BLOCK),)](
             logits, labels, weights, grads, out, size, label_smoothing / labels.shape[1], 1 - label_smoothing,
-            BLOCK=BLOCK, num_warps=warps(BLOCK),
+            BLOCK=BLOCK, num_warps=WARPS,
         )  # fmt: skip
     return out
 
@@ -118,6 +120,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradients(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():
+        return plain_gradients(reference, (*ctx.saved_tensors, ctx.label_smoothing), above)
     return _fused_backward(*ctx.saved_tensors, above.contiguous(), ctx.label_smoothing), None, None, None
 
 
@@ -181,7 +185,7 @@ def _launches(element: str) -> tuple[Launch, ...]:
             function=function,
             signature={**read, **written, **numbers},
             constants={"BLOCK": BLOCK},
-            num_warps=warps(BLOCK),
+            num_warps=WARPS,
             divisible=(*read, *written, "size"),
         )
         for function, written in (

@@ -26,13 +26,14 @@ settings.register_profile("shared machine", deadline=None, suppress_health_check
 settings.load_profile("shared machine")
 
 
-# Most of what XLA compiles here runs once, and what several tests compile need not be compiled twice: the process that
-# starts the others says where it is kept.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+# What several tests compile need not be compiled twice: the process that starts the others says where it is kept.
 COMPILED = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Most of what XLA compiles here runs once; models at full size take longer to run than to optimise.
+    if config.option.markexpr != "slow":
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         config.stash[COMPILED] = tempfile.TemporaryDirectory(prefix="timetrial-compiled-")
         os.environ["JAX_COMPILATION_CACHE_DIR"] = config.stash[COMPILED].name

@@ -8,6 +8,7 @@ import torch
 
 with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
     from timetrial.kernels import masked_batch_norm_triton as kernel
+    from timetrial.kernels import masked_moments_triton as moments
 
 from timetrial.workloads.models.masked_batch_norm_torch import MaskedBatchNorm
 
@@ -36,11 +37,11 @@ def applied(form, module, x_BTD, padding_BT):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("programs", [2, kernel.PROGRAMS])
+@pytest.mark.parametrize("programs", [2, moments.PROGRAMS])
 def test_it_is_the_module_in_training(form, programs, monkeypatch):
     # Programs with several tiles, and more than are joined at a time.
-    monkeypatch.setattr(kernel, "PROGRAMS", programs)
-    monkeypatch.setattr(kernel, "PARTS", 2)
+    monkeypatch.setattr(moments, "PROGRAMS", programs)
+    monkeypatch.setattr(moments, "PARTS", 2)
     module, x, padding = made(5, 43, 20)
     leaves = [x.requires_grad_(), module.weight, module.bias]
     y, mean, var = applied(form, module, x, padding)

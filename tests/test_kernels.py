@@ -58,6 +58,41 @@ def test_the_plain_form_has_the_gradient_of_finite_differences(name, case):
     )
 
 
+def of_squared_gradients(function, arguments):
+    """Gradients of the sum of a form's squared gradients, which no gradient of a first order tells."""
+    leaves = [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
+    value = function(*arguments)
+    outputs = [output for output in (value if isinstance(value, tuple) else (value,)) if output.requires_grad]
+    loss = sum(output.square().sum() for output in outputs)
+    gradients = torch.autograd.grad(loss, leaves, create_graph=True)
+    return torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), leaves)
+
+
+@pytest.mark.parametrize(("name", "case"), DIFFERENTIABLE, ids=[name for name, _ in DIFFERENTIABLE])
+def test_gradients_have_the_plain_form_s_gradients(name, case):
+    kernel, arguments = KERNELS[name], made(case, "float32", CPU)
+    ours = of_squared_gradients(kernel.fused, arguments)
+    theirs = of_squared_gradients(kernel.reference, arguments)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize(("name", "case"), DIFFERENTIABLE, ids=[name for name, _ in DIFFERENTIABLE])
+def test_under_a_transform_of_torch_func_the_plain_form_runs(name, case):
+    first, *others = made(case, "float32", CPU)
+
+    def summed(x):
+        value = KERNELS[name](x, *others)
+        return sum(output.sum() for output in (value if isinstance(value, tuple) else (value,)))
+
+    def summed_and_asked(x):
+        assert "transform" in KERNELS[name].why_not(x, *others)
+        return summed(x)
+
+    (expected,) = torch.autograd.grad(summed(first), first)
+    torch.testing.assert_close(torch.func.grad(summed_and_asked)(first.detach()), expected)
+
+
 @pytest.mark.parametrize(("name", "case"), FORWARD_ONLY, ids=[name for name, _ in FORWARD_ONLY])
 def test_what_has_no_gradient_is_left_to_the_plain_form_where_one_is_asked_for(name, case):
     first, *others = made(case, "float32", CPU)

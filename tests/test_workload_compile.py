@@ -5,60 +5,23 @@ lowered to machine code; the others, full-size ones and what goes through Induct
 `benchmarks/steps.py` runs all full-size steps.
 """
 
-import copy
 from dataclasses import replace
 
 import jax
 import optax
 import pytest
-import torch
+from compiled_whole import assert_compiles_whole
 from small_models import affordable, small
 from workload_batches import random_batch
 from workload_cases import workloads
 
 from timetrial.engine.algoperf_jax import get_replicate_sharding
-from timetrial.engine.device_torch import placed_batch
 from timetrial.engine.workload_jax import JaxWorkload
 from timetrial.submissions.training_jax import make_train_step
 from timetrial.workloads import SUITES, WORKLOADS
 
 BATCH_SIZE = 4
 LARGE = [name for name, facts in WORKLOADS.items() if small(facts.model) != facts.model]
-
-
-def torch_case(name, model):
-    program = WORKLOADS[name].programs["torch"](model)
-    batch = placed_batch(random_batch(model, BATCH_SIZE), torch.device("cpu"))
-
-    def loss(module):
-        logits = program.logits(module, batch, dropout_rate=0.0)
-        # Weights, since in what is padding layer norms of all but equal features enlarge a gradient without bound.
-        return program.loss(batch["targets"], logits, batch.get("weights"), 0.0)["summed"]
-
-    return program.module().train(), loss
-
-
-def assert_compiles_whole(name, model, backend):
-    """`fullgraph` refuses graph breaks; the results are the eager ones; a second step traces nothing."""
-    eager, loss = torch_case(name, model)
-    module = copy.deepcopy(eager)
-    compiled = torch.compile(loss, fullgraph=True, backend=backend)
-    try:
-        expected, found = loss(eager), compiled(module)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-        expected.backward()
-        found.backward()
-        for (path, ours), theirs in zip(eager.named_parameters(), module.parameters(), strict=True):
-            torch.testing.assert_close(
-                theirs.grad, ours.grad, rtol=1e-3, atol=1e-4 * float(ours.grad.abs().max() + 1), msg=path
-            )
-        for ours, theirs in zip(eager.buffers(), module.buffers(), strict=True):
-            torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)
-        torch.optim.SGD(module.parameters(), lr=1e-6).step()
-        with torch._dynamo.config.patch(error_on_recompile=True):
-            compiled(module).backward()
-    finally:
-        torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("name", workloads(SUITES["variants"] + SUITES["pocket"]))

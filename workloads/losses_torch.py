@@ -15,6 +15,8 @@ def softmax_cross_entropy(
     labels: integer classes of shape (...), or distributions of shape (..., classes); their rank tells.
     logits: (..., classes). mask: (...), 1 counts and 0 is padding; all examples count where it is None.
     """
+    if logits.is_cuda and labels.ndim < logits.ndim:
+        return _softmax_cross_entropy_in_one_pass(labels, logits, mask, label_smoothing)
     log_probabilities = F.log_softmax(logits, dim=-1)
     if labels.ndim == logits.ndim:
         true_class = (labels * log_probabilities).sum(-1)
@@ -26,6 +28,17 @@ def softmax_cross_entropy(
     else:
         per_example = -true_class.flatten()
     return _masked(per_example, mask)
+
+
+def _softmax_cross_entropy_in_one_pass(
+    labels: Tensor, logits: Tensor, mask: Tensor | None, label_smoothing: float
+) -> dict[str, Tensor]:
+    """The same of integer classes, by a kernel; it does not read the logits of what does not count."""
+    from timetrial.kernels.softmax_cross_entropy_triton import KERNEL
+
+    weights = torch.ones_like(labels, dtype=torch.float32) if mask is None else mask.float()
+    per_example = KERNEL(logits.flatten(0, -2), labels.flatten(), weights.flatten(), label_smoothing)
+    return _summed(per_example, weights.sum())
 
 
 def sigmoid_cross_entropy(
@@ -55,11 +68,12 @@ def mean_absolute_error(
 def _masked(per_example: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
     if mask is None:
         count = per_example.numel()
-        n_valid_examples = torch.full((), count, dtype=per_example.dtype, device=per_example.device)
-    else:
-        weights = mask.flatten().to(per_example.dtype)
-        per_example = per_example * weights
-        n_valid_examples = weights.sum()
+        return _summed(per_example, torch.full((), count, dtype=per_example.dtype, device=per_example.device))
+    weights = mask.flatten().to(per_example.dtype)
+    return _summed(per_example * weights, weights.sum())
+
+
+def _summed(per_example: Tensor, n_valid_examples: Tensor) -> dict[str, Tensor]:
     return {"summed": per_example.sum(), "n_valid_examples": n_valid_examples, "per_example": per_example}
 
 

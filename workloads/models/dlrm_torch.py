@@ -23,9 +23,14 @@ def embedding_table(config: DLRM | DLRMResNet) -> nn.Parameter:
     return nn.Parameter(table.uniform_(0, config.embedding_bound))
 
 
+def row_numbers(ids_BC: Tensor, table: Tensor) -> Tensor:
+    """Of ids that arrive as floats; float32 has rounded those above 2**24, as AlgoPerf does."""
+    return ids_BC.to(torch.int32) % table.shape[0]
+
+
 def embeddings(ids_BC: Tensor, table: Tensor) -> Tensor:
-    """Rows (B, C, E) of ids that arrive as floats; float32 has rounded those above 2**24, as AlgoPerf does."""
-    return F.embedding(ids_BC.to(torch.int32) % table.shape[0], table)
+    """Rows (B, C, E) of ids."""
+    return F.embedding(row_numbers(ids_BC, table), table)
 
 
 def bottom_linear(features_in: int, features_out: int) -> nn.Linear:
@@ -93,12 +98,27 @@ class Network(nn.Module):
 
     def forward(self, inputs: Tensor, dropout_rate: float = 0.0) -> Tensor:
         bottom_BE = self.bot_mlp(inputs[:, : self.num_dense])
-        embeddings_BCE = self.embed_ln(embeddings(inputs[:, self.num_dense :], self.embedding_table))
+        numbers_BC = row_numbers(inputs[:, self.num_dense :], self.embedding_table)
+        logits: Tensor = self.top_mlp(self._interaction(bottom_BE, numbers_BC), dropout_rate)
+        return logits
+
+    def _interaction(self, bottom_BE: Tensor, numbers_BC: Tensor) -> Tensor:
+        """The bottom's output and the products of all pairs (B, E + P)."""
+        if bottom_BE.is_cuda and isinstance(self.embed_ln, nn.Identity):
+            return _interaction_on_chip(bottom_BE, numbers_BC, self.embedding_table)
+        embeddings_BCE = self.embed_ln(F.embedding(numbers_BC, self.embedding_table))
         vectors_BFE = torch.cat((bottom_BE.unsqueeze(1), embeddings_BCE), 1)
         products_BFF = torch.bmm(vectors_BFE, vectors_BFE.transpose(1, 2))
-        products_BP = products_BFF.flatten(1).gather(1, self.pairs_P.expand(len(inputs), -1))
-        logits: Tensor = self.top_mlp(torch.cat((bottom_BE, products_BP), 1), dropout_rate)
-        return logits
+        products_BP = products_BFF.flatten(1).gather(1, self.pairs_P.expand(len(bottom_BE), -1))
+        return torch.cat((bottom_BE, products_BP), 1)
+
+
+def _interaction_on_chip(bottom_BE: Tensor, numbers_BC: Tensor, table: Tensor) -> Tensor:
+    """The same without layer normalisation, by a kernel whose vectors never leave the chip."""
+    from timetrial.kernels.embedding_interaction_triton import KERNEL
+
+    joined: Tensor = KERNEL(bottom_BE, numbers_BC, table)
+    return joined
 
 
 class ResidualNetwork(nn.Module):

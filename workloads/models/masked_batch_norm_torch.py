@@ -31,24 +31,45 @@ class MaskedBatchNorm(_BatchNorm):
 
     def forward(self, x_BTD: Tensor, padding_BT: Tensor) -> Tensor:  # type: ignore[override]
         """x: (B, T, D); padding: (B, T), 1.0 where there is nothing, else 0.0."""
+        if self.training and x_BTD.is_cuda and _world() is None:
+            return self._in_few_passes(x_BTD, padding_BT)
         mask_BT1 = (1 - padding_BT)[..., None]
         if self.training:
             count = _over_ranks(mask_BT1.sum()).clamp_min(1.0)
             mean = _over_ranks((mask_BT1 * x_BTD).sum((0, 1))) / count
             var = _over_ranks((mask_BT1 * (x_BTD - mean).square()).sum((0, 1))) / count
-            self.running_mean.lerp_(mean.detach(), self.momentum)
-            self.running_var.lerp_(var.detach(), self.momentum)
-            self.num_batches_tracked.add_(1)
+            self._follow(mean.detach(), var.detach())
         else:
             mean, var = self.running_mean, self.running_var
         gain = torch.rsqrt(var + self.eps) * (1 + self.weight)
         return ((x_BTD - mean) * gain + self.bias) * mask_BT1
 
+    def _in_few_passes(self, x_BTD: Tensor, padding_BT: Tensor) -> Tensor:
+        """The same in training on one rank, by kernels; they do not read what is padding."""
+        from timetrial.kernels.masked_batch_norm_triton import KERNEL
+
+        frames_RD, mask_R = x_BTD.flatten(0, 1), 1 - padding_BT.flatten()
+        y_RD, mean, var = KERNEL(frames_RD, mask_R, self.weight, self.bias, self.eps)
+        self._follow(mean, var)
+        y_BTD: Tensor = y_RD.view(x_BTD.shape)
+        return y_BTD
+
+    def _follow(self, mean: Tensor, var: Tensor) -> None:
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var, self.momentum)
+        self.num_batches_tracked.add_(1)
+
+
+def _world() -> distributed.ProcessGroup | None:
+    """All ranks, or None where there is one."""
+    world = distributed.group.WORLD if distributed.is_available() else None
+    return None if world is None or world.size() == 1 else world
+
 
 def _over_ranks(local: Tensor) -> Tensor:
     """The sum over all ranks, through which gradients flow; the value itself where there is one rank."""
-    world = distributed.group.WORLD if distributed.is_available() else None
-    if world is None or world.size() == 1:
+    world = _world()
+    if world is None:
         return local
     total: Tensor = collectives.wait_tensor(collectives.all_reduce(local, "sum", world))
     return total
