@@ -203,9 +203,11 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 def _gradients(ctx: Any, of_y: Tensor, of_h: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     h, scale, bias, means, inverses = ctx.saved_tensors
     if torch.is_grad_enabled():
-        of_x, _, *others = plain_gradients(reference, (h, None, scale, bias, ctx.eps, ctx.is_rms), of_y)
-        of_x = of_x + of_h if ctx.has_residual and of_x is not None else of_x
-        return of_x, of_x if ctx.has_residual else None, *others
+        first, _residual, *others = plain_gradients(
+            reference, (h, None, scale, bias, ctx.eps, ctx.is_rms), of_y
+        )
+        first = first + of_h if ctx.has_residual and first is not None else first
+        return first, first if ctx.has_residual else None, *others
     of_h_too = of_h.contiguous() if ctx.has_residual else None
     of_x, of_both = _fused_backward(
         h, of_y.contiguous(), of_h_too, scale, means, inverses, bias is not None, ctx.is_rms

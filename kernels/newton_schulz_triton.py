@@ -52,7 +52,8 @@ def reference(gradient_BMN: Tensor, steps: int) -> Tensor:
 def _norms(gradient_BMN: Tensor) -> Tensor:
     """What each matrix is divided by, (B, 1, 1), at least float32."""
     wide = torch.promote_types(gradient_BMN.dtype, torch.float32)
-    return torch.linalg.vector_norm(gradient_BMN, dim=(1, 2), keepdim=True, dtype=wide) + EPSILON
+    norms: Tensor = torch.linalg.vector_norm(gradient_BMN, dim=(1, 2), keepdim=True, dtype=wide)
+    return norms + EPSILON
 
 
 @triton.jit

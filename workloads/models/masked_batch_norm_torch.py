@@ -31,7 +31,7 @@ class MaskedBatchNorm(_BatchNorm):
 
     def forward(self, x_BTD: Tensor, padding_BT: Tensor) -> Tensor:  # type: ignore[override]
         """x: (B, T, D); padding: (B, T), 1.0 where there is nothing, else 0.0."""
-        if self.training and x_BTD.is_cuda and _world() is None:
+        if self.training and x_BTD.is_cuda and _is_one_rank():
             return self._in_few_passes(x_BTD, padding_BT)
         mask_BT1 = (1 - padding_BT)[..., None]
         if self.training:
@@ -60,16 +60,17 @@ class MaskedBatchNorm(_BatchNorm):
         self.num_batches_tracked.add_(1)
 
 
-def _world() -> distributed.ProcessGroup | None:
-    """All ranks, or None where there is one."""
-    world = distributed.group.WORLD if distributed.is_available() else None
-    return None if world is None or world.size() == 1 else world
+def _is_one_rank() -> bool:
+    return not (
+        distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    )
 
 
 def _over_ranks(local: Tensor) -> Tensor:
     """The sum over all ranks, through which gradients flow; the value itself where there is one rank."""
-    world = _world()
-    if world is None:
+    if _is_one_rank():
         return local
+    world = distributed.group.WORLD
+    assert world is not None
     total: Tensor = collectives.wait_tensor(collectives.all_reduce(local, "sum", world))
     return total

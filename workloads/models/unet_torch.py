@@ -121,7 +121,7 @@ class Network(nn.Module):
             x = F.avg_pool2d(x, 2)
         x = self.conv(x, dropout_rate)
         *blocks, last = self.up_conv
-        blocks.append(last.get_submodule("0"))
+        blocks = [*blocks, last.get_submodule("0")]
         for upsample, block in zip(self.up_transpose_conv, blocks, strict=True):
             skip = skipped.pop()
             x = upsample(x)
