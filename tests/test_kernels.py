@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
     from timetrial.kernels.all_triton import KERNELS, LAUNCHES
@@ -111,6 +112,33 @@ def test_compilation_traces_through_a_kernel(name, case):
         results(compiled, copies(arguments)), results(kernel.fused, copies(arguments)), strict=True
     ):
         assert torch.equal(ours, theirs)
+
+
+class Operators(TorchDispatchMode):
+    """Notes each call of an operator of ours."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = {}
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        if operator.namespace == "timetrial":
+            self.calls[operator] = args
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "case"), FIRST, ids=list(KERNELS))
+def test_operators_are_registered_as_torch_wants_them(name, case):
+    """Schema, fake and gradient of each, forward and backward; aliases and mutations among them."""
+    with Operators() as operators:
+        results(KERNELS[name].fused, made(case, "float32", CPU))
+    assert operators.calls
+    for operator, arguments in operators.calls.items():
+        torch.library.opcheck(
+            operator,
+            arguments,
+            test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+        )
 
 
 @pytest.mark.parametrize(("name", "case"), FIRST, ids=list(KERNELS))
