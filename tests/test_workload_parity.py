@@ -86,7 +86,9 @@ class Side:
         self.module = self.torch_program.module().to(getattr(torch, dtype))
         with torch.no_grad():
             for parameter in self.module.parameters():
-                parameter += 0.1 * torch.randn_like(parameter)
+                # Less in wide layers, where attention's logits would grow until softmax enlarges rounding a millionfold.
+                inputs = parameter[0].numel() if parameter.ndim > 1 else 1
+                parameter += 0.1 * min(1.0, 8 / inputs**0.5) * torch.randn_like(parameter)
             for name, buffer in self.module.named_buffers():
                 if name.endswith("running_var"):
                     buffer.uniform_(0.5, 2)
