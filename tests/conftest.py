@@ -6,6 +6,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ settings.register_profile("shared machine", deadline=None, suppress_health_check
 settings.load_profile("shared machine")
 
 
-# Most of what XLA compiles here runs once, and what several tests compile need not be compiled twice: the process that
-# starts the others says where it is kept.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+# Most of what XLA compiles here runs once: it is compiled to be ready soon, not to run fast. What several tests compile
+# need not be compiled twice: the process that starts the others says where it is kept.
+READY_SOON = ["--xla_backend_optimization_level=0"]
+if metadata.version("jaxlib").startswith("0.10."):  # XLA ends a process that names an option it does not have
+    READY_SOON += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *READY_SOON])
 COMPILED = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 
