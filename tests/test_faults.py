@@ -107,7 +107,7 @@ def test_nothing_of_the_racer_runs_while_it_is_judged(track: Track) -> None:
             for name, session in (("child", False), ("escaped", True)):
                 subprocess.Popen([sys.executable, "-c", tick, here + "/" + name], start_new_session=session)
             time.sleep(0.5)
-            return {"optimizer": torch.optim.AdamW(model_params.parameters(), lr=3e-3)}
+            return {"optimizer": Momentum(model_params.parameters())}
     """
     plan = track.plan(ticking, max_steps=2, eval_period_sec=60.0)
     clocks = [plan.submission_path.parent / name for name in ("thread", "child", "escaped")]
