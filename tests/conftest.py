@@ -27,7 +27,7 @@ settings.register_profile("shared machine", deadline=None, suppress_health_check
 settings.load_profile("shared machine")
 
 
-# Tests run beside each other, and their tensors are small: threads of several processes would wait for each other, busy.
+# Tests run beside each other on small tensors: threads of several processes would wait for each other, busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Most of what XLA compiles here runs once: it is compiled to be ready soon, not to run fast. What several tests compile
