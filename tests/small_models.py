@@ -11,6 +11,7 @@ from timetrial.workloads.models.decoder_lm import DecoderLM
 from timetrial.workloads.models.deepspeech import DeepSpeech
 from timetrial.workloads.models.dlrm import DLRM, DLRMResNet
 from timetrial.workloads.models.graph_network import GraphNetwork
+from timetrial.workloads.models.mlp import MLP
 from timetrial.workloads.models.resnet import ResNet
 from timetrial.workloads.models.speech_features import NO_MASKS
 from timetrial.workloads.models.transformer import Transformer
@@ -24,6 +25,11 @@ SMALL_TABLE = 500  # rows
 def small(model):
     """The same model with fewer and narrower layers; the model itself where it is small."""
     return model
+
+
+@small.register
+def _(model: MLP):
+    return replace(model, hidden=tuple(min(width, 128) for width in model.hidden))
 
 
 @small.register

@@ -11,9 +11,10 @@ import pytest
 from conftest import Track
 
 from timetrial.engine import books, referee
-from timetrial.engine.crew import ProcessCrew
+from timetrial.engine.crew import LocalCrew
 from timetrial.engine.link import ProcessLink
 from timetrial.engine.referee import Patience
+from timetrial.workloads import WORKLOADS
 
 # Trains, and does `FAULT` at step 30; each step takes long enough that evaluations come before.
 AT_STEP_30 = """
@@ -59,8 +60,6 @@ def test_a_fault_in_the_racer(track: Track, fault: str, status: str, reason: str
 
 
 def _parameter_names() -> list[str]:
-    from timetrial.workloads import WORKLOADS
-
     facts = WORKLOADS["toy"]
     return list(facts.programs["torch"](facts.model).parameter_types)
 
@@ -75,8 +74,17 @@ def _parameter_names() -> list[str]:
     ],
 )
 def test_a_submission_that_cannot_be_set_up(track: Track, source: str, reason: str) -> None:
-    record = track.race(track.plan("\n" + source))
+    with LocalCrew(WORKLOADS) as local:
+        track.crew = local  # type: ignore[assignment]
+        record = track.race(track.plan("\n" + source, in_process=True))
     assert record.status == "crashed" and reason in record.reason
+    assert record.submission_ns == 0 and record.steps == 0
+
+
+def test_a_racer_that_cannot_be_set_up(track: Track) -> None:
+    """The same in a process of its own."""
+    record = track.race(track.plan("\nraise ImportError('nothing here')"))
+    assert record.status == "crashed" and "nothing here" in record.reason
     assert record.submission_ns == 0 and record.steps == 0
 
 
@@ -107,7 +115,7 @@ def test_nothing_of_the_racer_runs_while_it_is_judged(track: Track) -> None:
             for name, session in (("child", False), ("escaped", True)):
                 subprocess.Popen([sys.executable, "-c", tick, here + "/" + name], start_new_session=session)
             time.sleep(0.5)
-            return {"optimizer": torch.optim.AdamW(model_params.parameters(), lr=3e-3)}
+            return {"optimizer": Momentum(model_params.parameters())}
     """
     plan = track.plan(ticking, max_steps=2, eval_period_sec=60.0)
     clocks = [plan.submission_path.parent / name for name in ("thread", "child", "escaped")]
@@ -178,17 +186,18 @@ def test_a_full_disk_ends_the_trial_with_its_reason(track: Track, monkeypatch: p
     assert "eval_measurements.csv" in record.reason
 
 
-def test_a_snapshot_that_does_not_fit_ends_the_trial(tmp_path: Path, toy_data: Path) -> None:
+def test_a_snapshot_that_does_not_fit_ends_the_trial(
+    track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A real file system of 16 KiB; the toy's snapshot has about 20."""
     small = tmp_path / "small"
     small.mkdir()
     if os.system(f"mount -t tmpfs -o size=16k tmpfs {small} 2>/dev/null"):
         pytest.skip("this user may not mount a file system")
     try:
-        with ProcessCrew() as crew:
-            crew.scratch = small
-            record = Track(tmp_path, toy_data, crew).race(Track(tmp_path, toy_data, crew).plan(max_steps=2))
-            crew.scratch = tmp_path / "gone"
+        with monkeypatch.context() as patch:
+            patch.setattr(track.crew, "scratch", small)
+            record = track.race(track.plan(max_steps=2))
     finally:
         os.system(f"umount {small}")
     assert record.status == "crashed" and "No space left" in record.reason

@@ -95,10 +95,10 @@ def test_a_thread_at_work_is_waited_for(track: Track, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("session", ["False", "True"], ids=["child", "child in a session of its own"])
 def test_a_process_at_work_is_waited_for(track: Track, session: str) -> None:
-    """Three seconds of one core in a child; it leaves with the racer's session, or with one of its own."""
+    """A second of one core in a child; it leaves with the racer's session, or with one of its own."""
     child = f"""
         import subprocess, sys
-        work = "import time\\nend = time.process_time() + 3\\nwhile time.process_time() < end: pass"
+        work = "import time\\nend = time.process_time() + 1\\nwhile time.process_time() < end: pass"
 
         def update_params(workload, current_param_container, current_params_types, model_state, hyperparameters,
                           batch, loss_type, optimizer_state, eval_results, global_step, rng):
@@ -107,7 +107,7 @@ def test_a_process_at_work_is_waited_for(track: Track, session: str) -> None:
     """
     record = track.race(track.plan(child, max_steps=1))
     assert record.status == "completed", record.reason
-    assert record.breakdown["drain"] >= 2.9e9
+    assert record.breakdown["drain"] >= 0.9e9
 
 
 LONG = """
@@ -115,11 +115,11 @@ LONG = """
         from pathlib import Path
 
         @jax.jit
-        def long(x):
+        def long(x, times):
             def more(carry):
                 x, count = carry
                 return jnp.tanh(x @ x) * 0.5, count + 1
-            return jax.lax.while_loop(lambda carry: carry[1] < 800, more, (x, 0))[0]
+            return jax.lax.while_loop(lambda carry: carry[1] < times, more, (x, 0))[0]
 
         def note(sec):
             Path(NOTE).write_text(json.dumps(sec))
@@ -133,7 +133,7 @@ def test_a_computation_not_awaited_is_waited_for(track: Track, tmp_path: Path) -
         def update_params(workload, current_param_container, current_params_types, model_state, hyperparameters,
                           batch, loss_type, optimizer_state, eval_results, global_step, rng):
             begun = time.monotonic()
-            result = long(jnp.ones((500, 500)))
+            result = long(jnp.ones((500, 500)), 800)
 
             def wait():
                 result.block_until_ready()
@@ -157,15 +157,15 @@ def test_a_computation_that_nobody_holds_is_waited_for(track: Track, tmp_path: P
         initial = init_optimizer_state
 
         def init_optimizer_state(*arguments):
-            long(jnp.ones((500, 500))).block_until_ready()
+            long(jnp.ones((500, 500)), 1).block_until_ready()  # compiled
             begun = time.monotonic()
-            long(jnp.ones((500, 500))).block_until_ready()
+            long(jnp.ones((500, 500)), 800).block_until_ready()
             note(time.monotonic() - begun)
             return initial(*arguments)
 
         def update_params(workload, current_param_container, current_params_types, model_state, hyperparameters,
                           batch, loss_type, optimizer_state, eval_results, global_step, rng):
-            long(jnp.ones((500, 500)))
+            long(jnp.ones((500, 500)), 800)
             return optimizer_state, current_param_container, model_state
     """
     source = LONG.replace("NOTE", repr(str(done))) + dropped

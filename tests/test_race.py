@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from conftest import Track
 
-from timetrial.engine.crew import LocalCrew
+from timetrial.engine.crew import LocalCrew, ProcessCrew
 from timetrial.engine.ledger import Account, totals_of
-from timetrial.engine.records import LEDGER_END, TrialDirectory, read_ledger, read_trial
+from timetrial.engine.records import LEDGER_END, TrialDirectory, TrialRecord, read_ledger, read_trial
+from timetrial.engine.trial import TrialPlan
 from timetrial.workloads import WORKLOADS
 
 
@@ -32,18 +34,6 @@ def test_a_submission_races_to_the_target(track: Track, framework: str) -> None:
     assert header == sorted(header) and len(header) == 15  # AlgoPerf's columns of an accuracy workload
     assert len(written) == len(rows) + 1 == record.evaluations + 1
     assert read_trial(plan.directory.trial) == record
-
-
-def test_the_ledger_file_says_the_same_as_the_record(track: Track) -> None:
-    plan = track.plan(max_steps=20, eval_period_sec=0.05)
-    record = track.race(plan)
-    entries = read_ledger(plan.directory.ledger)
-    assert entries[-1].account == LEDGER_END
-    spans = [(e.t, Account(e.account)) for e in entries if e.account != LEDGER_END]
-    assert totals_of(spans, entries[-1].t) == {Account(name): ns for name, ns in record.accounts.items()}
-    noted = [entry.note["evaluation"]["global_step"] for entry in entries if "evaluation" in entry.note]
-    assert noted == [row["global_step"] for row in track.observer.rows]
-    assert record.status == "completed" and record.steps == 20 == noted[-1]
 
 
 def test_the_budget_ends_a_trial_between_evaluations(track: Track) -> None:
@@ -72,13 +62,10 @@ def test_training_complete_gets_one_last_evaluation(track: Track) -> None:
     assert (record.status, record.steps, record.evaluations) == ("completed", 5, 1)
 
 
-def test_what_a_submission_is_given(track: Track, tmp_path: Path) -> None:
-    """Arguments as AlgoPerf specifies them; test metrics are the one thing withheld."""
-    seen = tmp_path / "seen.json"
-    spy = f"""
+SPY = """
         import json
         from pathlib import Path
-        seen = {{"steps": [], "rngs": [], "results": [], "lists": []}}
+        seen = {"steps": [], "rngs": [], "results": [], "lists": []}
 
         def update_params(workload, current_param_container, current_params_types, model_state, hyperparameters,
                           batch, loss_type, optimizer_state, eval_results, global_step, rng, train_state):
@@ -86,28 +73,51 @@ def test_what_a_submission_is_given(track: Track, tmp_path: Path) -> None:
             seen["rngs"].append([int(word) for word in rng])
             seen["lists"].append(id(eval_results))
             seen["results"] = [[step, sorted(metrics)] for step, metrics in eval_results]
-            seen["shapes"] = {{k: list(v.shape_tuple) for k, v in workload.param_shapes.items()}}
-            seen["types"] = {{k: v.name for k, v in current_params_types.items()}}
-            seen["state"] = {{k: type(v).__name__ for k, v in train_state.items()}}
+            seen["shapes"] = {k: list(v.shape_tuple) for k, v in workload.param_shapes.items()}
+            seen["types"] = {k: v.name for k, v in current_params_types.items()}
+            seen["state"] = {k: type(v).__name__ for k, v in train_state.items()}
             seen["loss_type"] = loss_type.name
             seen["facts"] = [workload.step_hint, workload.max_allowed_runtime_sec, workload.eval_period_time_sec]
             try:
                 train_state["training_complete"] = True
             except TypeError:
                 seen["read_only"] = True
-            workload.metrics_logger.append_scalar_metrics({{"loss": 0.5}}, global_step)
+            workload.metrics_logger.append_scalar_metrics({"loss": 0.5}, global_step)
             if global_step == 11:
-                Path({str(seen)!r}).write_text(json.dumps(seen))
+                Path(__file__).with_name("seen.json").write_text(json.dumps(seen))
             return optimizer_state, current_param_container, None
     """
-    plan = track.plan(spy + SLOW_SELECTION, max_steps=12, eval_period_sec=0.2)
+SLOW_SELECTION = """
+        def data_selection(workload, input_queue, *rest):
+            time.sleep(0.04)
+            return next(input_queue)
+"""
+
+
+class Told(NamedTuple):
+    plan: TrialPlan
+    record: TrialRecord
+    rows: list[dict[str, float]]  # of the observer
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, crew: ProcessCrew) -> Told:
+    """A race of twelve steps, evaluated every few of them, whose submission writes down what it is given."""
+    track = Track(tmp_path_factory.mktemp("told"), toy_data, crew)
+    plan = track.plan(SPY + SLOW_SELECTION, max_steps=12, eval_period_sec=0.2)
     record = track.race(plan)
     assert record.status == "completed", record.reason
-    said = json.loads(seen.read_text())
+    return Told(plan, record, track.observer.rows)
+
+
+def test_what_a_submission_is_given(told: Told) -> None:
+    """Arguments as AlgoPerf specifies them; test metrics are the one thing withheld."""
+    plan = told.plan
+    said = json.loads(plan.submission_path.with_name("seen.json").read_text())
     assert said["steps"] == list(range(12))
     assert len({tuple(rng) for rng in said["rngs"]}) == 12
     assert len(set(said["lists"])) == 1  # the same list object in every call
-    assert said["results"] and said["results"][0][0] == track.observer.rows[0]["global_step"]
+    assert said["results"] and said["results"][0][0] == told.rows[0]["global_step"]
     names = said["results"][0][1]
     assert "validation/accuracy" in names and "score" in names
     assert not any(name.startswith("test/") for name in names)
@@ -131,11 +141,15 @@ def test_what_a_submission_is_given(track: Track, tmp_path: Path) -> None:
     assert sum(line.split(",")[1] == "0.5" for line in logged[1:]) == 12
 
 
-SLOW_SELECTION = """
-        def data_selection(workload, input_queue, *rest):
-            time.sleep(0.04)
-            return next(input_queue)
-"""
+def test_the_ledger_file_says_the_same_as_the_record(told: Told) -> None:
+    entries = read_ledger(told.plan.directory.ledger)
+    assert entries[-1].account == LEDGER_END
+    spans = [(e.t, Account(e.account)) for e in entries if e.account != LEDGER_END]
+    accounts = told.record.accounts
+    assert totals_of(spans, entries[-1].t) == {Account(name): ns for name, ns in accounts.items()}
+    noted = [entry.note["evaluation"]["global_step"] for entry in entries if "evaluation" in entry.note]
+    assert noted == [row["global_step"] for row in told.rows] and len(noted) > 1
+    assert told.record.steps == 12 == noted[-1]
 
 
 def test_a_race_in_one_process_is_marked_unofficial(track: Track) -> None:
@@ -163,5 +177,6 @@ def test_equal_seeds_repeat_a_trial_and_others_do_not(track: Track) -> None:
         track.race(track.plan(max_steps=5, eval_period_sec=30.0, seed=seed, directory=directory))
         return [row["validation/loss"] for row in track.observer.rows]
 
-    assert losses(1, "a") == losses(1, "b")
-    assert losses(1, "c") != losses(2, "d")
+    first = losses(1, "a")
+    assert losses(1, "b") == first
+    assert losses(2, "c") != first

@@ -1,15 +1,19 @@
 """A trial that is broken off goes on from its checkpoint: nothing measured is lost, nothing spent is forgotten."""
 
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from conftest import Track
 
 from timetrial.engine import checkpoint
+from timetrial.engine.crew import ProcessCrew
 from timetrial.engine.errors import RecordError, UsageError
-from timetrial.engine.records import read_ledger
+from timetrial.engine.records import TrialRecord, read_ledger
 from timetrial.engine.study import require_free, state_of
+from timetrial.engine.trial import TrialPlan
 
 # Dies once at step 30; the second sitting finds the file and goes on.
 DIES_ONCE = """
@@ -32,6 +36,14 @@ TORCH = """
         after(global_step)
         return optimizer_state, current_param_container, None
 """
+# With an optimizer of torch's own, whose state is nested and has numbers for keys.
+TORCH_ADAMW = (
+    TORCH
+    + """
+    def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
+        return {"optimizer": torch.optim.AdamW(model_params.parameters(), lr=3e-3)}
+"""
+)
 JAX = """
     inner = update_params
 
@@ -48,7 +60,7 @@ def _steps(track: Track) -> list[int]:
     return [int(line) for line in (track.folder / "submissions" / "racer" / "steps").read_text().split()]
 
 
-@pytest.mark.parametrize(("framework", "update"), [("torch", TORCH), ("jax", JAX)])
+@pytest.mark.parametrize(("framework", "update"), [("torch", TORCH_ADAMW), ("jax", JAX)])
 def test_a_killed_trial_goes_on_and_ends_as_if_it_had_not_been(
     track: Track, framework: str, update: str
 ) -> None:
@@ -91,9 +103,29 @@ def test_a_killed_trial_goes_on_and_ends_as_if_it_had_not_been(
     assert track.observer.rows[-1]["validation/loss"] == resumed_loss
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(track: Track) -> None:
-    plan = track.plan(DIES_ONCE + TORCH, max_steps=40, eval_period_sec=0.1)
-    track.race(plan)
+class Broken(NamedTuple):
+    folder: Path
+    record: TrialRecord
+
+    def copied(self, track: Track) -> TrialPlan:
+        """The trial's plan, its submission and what it left, where `track` races."""
+        shutil.copytree(self.folder, track.folder, dirs_exist_ok=True)
+        return _dying(track)
+
+
+def _dying(track: Track) -> TrialPlan:
+    return track.plan(DIES_ONCE + TORCH, max_steps=40, eval_period_sec=0.1)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, crew: ProcessCrew) -> Broken:
+    """A trial that died at step 30."""
+    track = Track(tmp_path_factory.mktemp("broken"), toy_data, crew)
+    return Broken(track.folder, track.race(_dying(track)))
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(track: Track, broken: Broken) -> None:
+    plan = broken.copied(track)
     older, newer = sorted(plan.directory.path.glob("checkpoint_*"), key=lambda p: int(p.stem.split("_")[1]))
     content = bytearray(newer.read_bytes())
     content[-100] ^= 0xFF
@@ -104,21 +136,22 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(track: Track) ->
     assert _steps(track)[31] == int(older.stem.split("_")[1])
 
 
-def test_without_any_checkpoint_a_trial_begins_again_and_all_of_it_is_lost(track: Track) -> None:
-    plan = track.plan(DIES_ONCE + TORCH, max_steps=40, eval_period_sec=0.1)
-    first = track.race(plan)
+def test_without_any_checkpoint_a_trial_begins_again_and_all_of_it_is_lost(
+    track: Track, broken: Broken
+) -> None:
+    plan = broken.copied(track)
     for path in plan.directory.path.glob("checkpoint_*"):
         path.write_bytes(b"not a checkpoint")
     record = track.race(plan, resume=True)
     assert record.status == "completed"
-    assert record.lost_ns == first.submission_ns
+    assert record.lost_ns == broken.record.submission_ns
     assert _steps(track)[31] == 0
 
 
 def test_state_that_cannot_be_saved_is_named_and_nothing_is_half_saved(track: Track) -> None:
     opaque = """
         def init_optimizer_state(workload, model_params, model_state, hyperparameters, rng):
-            return {"optimizer": torch.optim.SGD(model_params.parameters(), lr=0.1), "secret": object()}
+            return {"optimizer": Momentum(model_params.parameters()), "secret": object()}
     """
     plan = track.plan(opaque, max_steps=2)
     record = track.race(plan)

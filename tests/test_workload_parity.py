@@ -57,6 +57,12 @@ def shapes_of(name):
     return jax.eval_shape(facts.programs["jax"](facts.model).init, RNG)
 
 
+@cache
+def side_of(name):
+    """The small model in float32, for tests that look at its weights and compute nothing."""
+    return Side(sized(name, "small"), "float32")
+
+
 def tensors(tree):
     return jax.tree.map(torch.from_numpy, tree)
 
@@ -86,7 +92,7 @@ class Side:
         self.module = self.torch_program.module().to(getattr(torch, dtype))
         with torch.no_grad():
             for parameter in self.module.parameters():
-                # Less in wide layers, where attention's logits would grow until softmax enlarges rounding a millionfold.
+                # Less in wide layers, or attention's logits grow until softmax enlarges rounding a millionfold.
                 inputs = parameter[0].numel() if parameter.ndim > 1 else 1
                 parameter += 0.1 * min(1.0, 8 / inputs**0.5) * torch.randn_like(parameter)
             for name, buffer in self.module.named_buffers():
@@ -214,7 +220,7 @@ def test_both_frameworks_compute_the_same_in_float32(name, size, monkeypatch):
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_parameters_correspond_and_are_float32(name):
-    side = Side(sized(name, "small"), "float32")
+    side = side_of(name)
     params, state = shapes_of(name)
     mapped_params, mapped_state = side.jax_tree(side.module)
 
@@ -232,7 +238,7 @@ def test_parameters_correspond_and_are_float32(name):
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_parameter_types_are_declared_for_every_parameter_and_alike(name):
-    side = Side(sized(name, "small"), "float32")
+    side = side_of(name)
     params, _ = shapes_of(name)
     types = side.torch_program.parameter_types
     assert set(types) == {parameter for parameter, _ in side.module.named_parameters()}
@@ -246,7 +252,7 @@ def test_parameter_types_are_declared_for_every_parameter_and_alike(name):
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_the_output_layer_is_named(name):
-    side = Side(sized(name, "small"), "float32")
+    side = side_of(name)
     params, _ = shapes_of(name)
     assert side.torch_program.output_parameters <= {
         parameter for parameter, _ in side.module.named_parameters()
@@ -263,11 +269,10 @@ def test_the_output_layer_is_named(name):
 @pytest.mark.parametrize("name", workloads(SUITES["algoperf"]))
 def test_initial_weights_have_the_same_distribution(name):
     """Per tensor: the standard deviations agree as far as their sizes let one tell, and so do constants."""
-    facts = sized(name, "small")
-    side = Side(facts, "float32")
+    side = side_of(name)
     torch.manual_seed(1)
     ours, _ = side.jax_tree(side.torch_program.module())
-    theirs, _ = jax.jit(facts.programs["jax"](facts.model).init)(RNG)
+    theirs, _ = jax.jit(side.jax_program.init)(RNG)
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         if a.size == 1 and a != b:

@@ -37,8 +37,9 @@ def _(model: MLP, batch_size, seed=0):
 @random_batch.register
 def _(model: ResNet, batch_size, seed=0):
     rng = np.random.default_rng(seed)
+    side = 32 if model.stem_pool else 16
     return {
-        "inputs": rng.normal(size=(batch_size, 32, 32, 3)).astype(np.float32),
+        "inputs": rng.normal(size=(batch_size, side, side, 3)).astype(np.float32),
         "targets": rng.integers(model.num_classes, size=batch_size).astype(np.int32),
     }
 
@@ -73,7 +74,8 @@ def _(model: ViT, batch_size, seed=0):
 @random_batch.register
 def _(model: UNet, batch_size, seed=0):
     rng = np.random.default_rng(seed)
-    inputs, targets = rng.normal(size=(2, batch_size, 64, 64)).astype(np.float32)
+    side = min(64, 8 << model.pools)
+    inputs, targets = rng.normal(size=(2, batch_size, side, side)).astype(np.float32)
     scalars = {"mean": (0.5, 1.0), "std": (0.5, 1.0), "volume_max": (3.0, 6.0)}
     return {
         "inputs": inputs,
