@@ -71,6 +71,12 @@ class names:
         sys.modules.update(self._installed)
 
 
+def forget() -> None:
+    """Undo what holds for the rest of a process, where the process goes on after its race."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
+    _take_out()
+
+
 def _take_out() -> dict[str, ModuleType]:
     taken = [name for name in sys.modules if name.partition(".")[0] in ROOTS]
     return {name: sys.modules.pop(name) for name in taken}

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from timetrial.engine import algoperf
 from timetrial.engine.facts import WorkloadFacts
 from timetrial.engine.link import Gone, Link, LocalLink, ProcessLink, RankedLink
 from timetrial.engine.messages import Failed, JudgeReady, PrepareJudge
@@ -76,6 +77,7 @@ class LocalCrew:
 
     def __exit__(self, *exception: object) -> None:
         shutil.rmtree(self.scratch, ignore_errors=True)
+        algoperf.forget()
 
     def racer(self, plan: TrialPlan) -> Link:
         del plan
