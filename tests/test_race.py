@@ -160,7 +160,9 @@ def test_a_race_in_one_process_is_marked_unofficial(track: Track) -> None:
         record = track.race(plan)
     assert record.status == "completed" and record.steps == 3 and record.evaluations == 1
     assert record.official is False
-    assert importlib.util.find_spec("algoperf") is None  # AlgoPerf's names, which it may import, are gone again
+    assert (
+        importlib.util.find_spec("algoperf") is None
+    )  # AlgoPerf's names, which it may import, are gone again
 
 
 @pytest.mark.slow
