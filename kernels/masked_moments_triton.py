@@ -3,9 +3,9 @@
     m_c = sum_r k_r x_rc / n,    v_c = sum_r k_r (x_rc - m_c)^2 / n,    n = max(sum_r k_r, 1)
 
 of frames x (R, C) and a mask k (R,) that is 0 for padding and else counts as 1. A program sees frames of its own. Each
-of its threads' places sums frames up, and their squares, less its first one, so that little cancels where a mean is far
-from 0. These are joined (Chan, Golub and LeVeque 1983) over a program's places, then over all programs, as
-what is left of the first frame of all. In float32, always in the same order.
+of its threads' places sums frames up, and their squares, less the first of its own, so that little cancels where a mean
+is far from 0. These are joined (Chan, Golub and LeVeque 1983) over a program's places, then over all programs, as what
+is left of the first frame of all. In float32, always in the same order.
 
 Bytes: x once. What `masked_batch_norm_triton.py` begins with, and where it has its tiles from.
 """
