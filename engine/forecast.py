@@ -21,7 +21,7 @@ class Forecast:
 
     def __init__(self, plans: Sequence[TrialPlan], paces: Mapping[str, Pace]) -> None:
         self.is_known = all(plan.facts.name in paces for plan in plans)
-        self.submission_sec = sum(plan.budget_sec for plan in plans)
+        self.submission_sec = sum(_training_sec(plan, paces.get(plan.facts.name)) for plan in plans)
         self._left = {_key(plan): most_sec(plan, paces.get(plan.facts.name)) for plan in plans}
         self._started_ns = self._since_ns = now_ns()
         self._done_sec = 0.0  # what trials that have ended were allowed
@@ -61,12 +61,17 @@ class Forecast:
 
 def most_sec(plan: TrialPlan, pace: Pace | None) -> float:
     """What one trial takes at most; its budget alone where no pace is known."""
+    training = _training_sec(plan, pace)
     if pace is None:
-        return plan.budget_sec
-    training = plan.budget_sec
-    if plan.max_steps is not None:
-        training = min(training, pace.budget_sec(plan.max_steps))
+        return training
     return pace.setup_sec + training + (math.floor(training / plan.eval_period_sec) + 1) * pace.evaluation_sec
+
+
+def _training_sec(plan: TrialPlan, pace: Pace | None) -> float:
+    """The budget, or less where the trial ends after so many steps and their pace is known."""
+    if pace is None or plan.max_steps is None:
+        return plan.budget_sec
+    return min(plan.budget_sec, pace.budget_sec(plan.max_steps))
 
 
 def in_words(sec: float) -> str:

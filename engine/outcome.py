@@ -18,7 +18,7 @@ class Status(enum.StrEnum):
 SENTENCE = {
     Status.TARGET: "the validation target was reached",
     Status.BUDGET: "the time budget was used up before the validation target was reached",
-    Status.COMPLETED: "training ended by itself before the validation target was reached",
+    Status.COMPLETED: "training ended, by itself or by --max-steps, before the validation target was reached",
     Status.DIVERGED: "a parameter became NaN or infinite",
     Status.CRASHED: "a process of the trial died",
     Status.HUNG: "a step did not end within its time limit",

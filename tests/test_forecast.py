@@ -43,7 +43,9 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def test_a_trial_takes_at_most_set_up_budget_and_every_evaluation(plans: list[TrialPlan]) -> None:
     assert most_sec(plans[0], PACE) == 3.0 + 60.0 + 7 * 0.5
     assert most_sec(plans[0], None) == 60.0
-    assert most_sec(replace(plans[0], max_steps=100), PACE) == 3.0 + (2.0 + 100 * 0.1) + 2 * 0.5
+    short = replace(plans[0], max_steps=100)
+    assert most_sec(short, PACE) == 3.0 + (2.0 + 100 * 0.1) + 2 * 0.5
+    assert Forecast([short, plans[1]], {"toy": PACE}).submission_sec == (2.0 + 100 * 0.1) + 60.0
 
 
 def test_what_has_ended_tells_of_what_has_not(plans: list[TrialPlan], wait: Callable[[float], None]) -> None:
