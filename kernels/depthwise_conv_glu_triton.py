@@ -16,7 +16,7 @@ the same order.
 
 Bytes, in units of B T D elements: 3 forward (a, b, y) and 5 backward (a, b, dy, da, db), of 131 MB each at
 librispeech_conformer's B 256, T 500, D 512 in bfloat16: 8 units are 0.35 ms at 3 TB/s. What a compiler moves follows
-from where it must store; nothing here was measured on a GPU:
+from where it must store, and was not measured:
 
     conv1d, as the model has it, is a call that nothing is fused into. Forward a and b are read, g is stored time last,
     read and convolved, and y is turned back: 7 units, or 5 where whatever reads y turns it. Backward dy is turned (2),

@@ -14,8 +14,13 @@ def plain_gradients(function: Function, inputs: tuple[Any, ...], above: Tensor) 
     For a backward pass that runs with gradients enabled (`create_graph=True`): those of an operator's kernel have no
     derivative, as a Hessian times a vector would need.
     """
-    leaves = [value for value in inputs if isinstance(value, Tensor) and value.requires_grad]
-    found = iter(torch.autograd.grad(function(*inputs), leaves, above, create_graph=True))
+    # Views: an input may be what the operator itself put out, and its node, at work, would wait for itself.
+    viewed = [
+        value.view_as(value) if isinstance(value, Tensor) and value.requires_grad else value
+        for value in inputs
+    ]
+    leaves = [value for value in viewed if isinstance(value, Tensor) and value.requires_grad]
+    found = iter(torch.autograd.grad(function(*viewed), leaves, above, create_graph=True))
     return tuple(
-        next(found) if isinstance(value, Tensor) and value.requires_grad else None for value in inputs
+        next(found) if isinstance(value, Tensor) and value.requires_grad else None for value in viewed
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from timetrial.engine.crew import ProcessCrew
+from timetrial.engine.crew import LocalCrew, ProcessCrew
 from timetrial.engine.ledger import Account
 from timetrial.engine.outcome import Status
 from timetrial.engine.records import TrialDirectory, TrialRecord
@@ -170,7 +170,7 @@ class Track:
 
     def __init__(self, folder: Path, data: Path, crew: ProcessCrew) -> None:
         self.folder = folder
-        self.crew = crew
+        self.crew: ProcessCrew | LocalCrew = crew
         self.observer = Silence()
         self._data = data
 

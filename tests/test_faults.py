@@ -75,7 +75,7 @@ def _parameter_names() -> list[str]:
 )
 def test_a_submission_that_cannot_be_set_up(track: Track, source: str, reason: str) -> None:
     with LocalCrew(WORKLOADS) as local:
-        track.crew = local  # type: ignore[assignment]
+        track.crew = local
         record = track.race(track.plan("\n" + source, in_process=True))
     assert record.status == "crashed" and reason in record.reason
     assert record.submission_ns == 0 and record.steps == 0

@@ -69,7 +69,11 @@ def of_squared_gradients(function, arguments):
     return torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), leaves)
 
 
-@pytest.mark.parametrize(("name", "case"), DIFFERENTIABLE, ids=[name for name, _ in DIFFERENTIABLE])
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [*DIFFERENTIABLE, ("layer_norm", next(c for c in KERNELS["layer_norm"].cases if c.name == "residual"))],
+    ids=[*(name for name, _ in DIFFERENTIABLE), "layer_norm with residual"],
+)
 def test_gradients_have_the_plain_form_s_gradients(name, case):
     kernel, arguments = KERNELS[name], made(case, "float32", CPU)
     ours = of_squared_gradients(kernel.fused, arguments)

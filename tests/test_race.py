@@ -156,7 +156,7 @@ def test_the_ledger_file_says_the_same_as_the_record(told: Told) -> None:
 def test_a_race_in_one_process_is_marked_unofficial(track: Track) -> None:
     plan = track.plan(max_steps=3, in_process=True)
     with LocalCrew(WORKLOADS) as local:
-        track.crew = local  # type: ignore[assignment]
+        track.crew = local
         record = track.race(plan)
     assert record.status == "completed" and record.steps == 3 and record.evaluations == 1
     assert record.official is False
