@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from device_time import Timer
+from device_rates import Timer
 from kernel_times import Rates, Row, going_on
 from torch import Tensor
 

@@ -3,16 +3,15 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import click
 import numpy as np
 import torch
-from device_time import Timer
 from kernel_checks import compiled
 from kernel_rivals import rivals
 
 from timetrial.kernels.all_triton import KERNELS
+from timetrial.kernels.device_time_torch import Timer, passes
 from timetrial.kernels.exactness_torch import copies, made
 from timetrial.kernels.kernel import Arguments, Case, Cost, Function, Kernel
 
@@ -93,19 +92,5 @@ def going_on(row: Row, form: str) -> Iterator[None]:
 
 def _time_form(row: Row, form: str, function: Function, arguments: Arguments, timer: Timer) -> None:
     with going_on(row, form):
-        row.seconds[form] = _time_passes(function, copies(arguments), timer)
-
-
-def _time_passes(function: Function, arguments: Arguments, timer: Timer) -> dict[str, float]:
-    """Seconds of the forward pass with what it keeps for the backward pass, and of both."""
-    leaves = [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
-
-    def outputs() -> list[torch.Tensor]:
-        value = function(*arguments)
-        return [o for o in (value if isinstance(value, tuple) else (value,)) if o.requires_grad]
-
-    found = {"forward": timer(partial(function, *arguments))}
-    if leaves:
-        above = [torch.randn_like(output) for output in outputs()]
-        found["both"] = timer(lambda: torch.autograd.grad(outputs(), leaves, above, allow_unused=True))
-    return found
+        calls = passes(function, copies(arguments))
+        row.seconds[form] = {which: timer(call) for which, call in calls.items()}

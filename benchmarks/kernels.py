@@ -7,7 +7,7 @@ installed (`kernel_rivals.py`), and plain under `torch.compile`; likewise of opt
 Beside a time stands the share of the floor in it: the time of a copy that moves as many bytes as must be moved, or of
 the products at the rate of large matrix products (float32's as three of TF32), whichever is longer.
 
-A time is the median on the device, the level-2 cache flushed before each, launching left out (`device_time.py`). What
+A time is the median on the device, the level-2 cache flushed before each, launching left out (`DeviceTimer`). What
 takes long is compiling, which is done by several processes before (`kernel_checks.py`): when --minutes are over, what
 has not been timed is left out, and a line or a dash says so. The command ends with 1 if a kernel is wrong. --record
 writes results/kernels.json, also when half of it is done.
@@ -28,7 +28,7 @@ from time import monotonic
 import click
 import kernel_optimizers
 import torch
-from device_time import DeviceTimer, Timer, copy_seconds, flops_per_second, host_seconds
+from device_rates import copy_seconds, flops_per_second, host_seconds
 from kernel_checks import check, check_small_at_once, chosen
 from kernel_times import Rates, Row, time_compiled, timed
 
@@ -36,6 +36,7 @@ from timetrial.engine import provenance
 from timetrial.engine.clock import utc_timestamp
 from timetrial.engine.records import write_json_atomic
 from timetrial.kernels.all_triton import KERNELS
+from timetrial.kernels.device_time_torch import DeviceTimer, Timer
 
 RESULTS = Path(__file__).parent / "results" / "kernels.json"
 PASSES = ("forward", "both", "step")

@@ -19,7 +19,7 @@ from timetrial.engine.records import (
     append_ledger,
     append_measurements,
 )
-from timetrial.engine.trial import Sitting, TrialPlan
+from timetrial.engine.trial import Sitting, TrialPlan, joined_uses
 
 
 class Observer(Protocol):
@@ -45,6 +45,7 @@ class Books:
         self.evaluations = len(sitting.rows)
         self.breakdown = dict(sitting.breakdown)
         self.compile = dict(sitting.compile)
+        self.kernels = dict(sitting.kernels)
         self._ledger = Ledger(now_ns(), sitting.carried)
         again = {
             "resumed": sitting.resumed,
@@ -70,13 +71,21 @@ class Books:
         """Say in the ledger what happened at the last reading."""
         self._entry(self._ledger.account, event)
 
-    def add_up(self, breakdown: Mapping[str, int], compile: Mapping[str, float]) -> None:
-        """What the submission account was spent on since it was entered: nanoseconds, and compilation."""
+    def add_up(
+        self, breakdown: Mapping[str, int], compile: Mapping[str, float], kernels: Mapping[str, list[str]]
+    ) -> None:
+        """What the submission account was spent on since it was entered: nanoseconds, compilation, and by which
+        kernels, which is said again when it changes.
+        """
         for name, ns in breakdown.items():
             self.breakdown[name] = self.breakdown.get(name, 0) + ns
         for name, value in compile.items():
             self.compile[name] = self.compile.get(name, 0.0) + value
         self.note(breakdown=breakdown, compile=compile)
+        joined = joined_uses([self.kernels, kernels])
+        if joined != self.kernels:
+            self.kernels = joined
+            self.note(kernels=joined)
 
     def compare_clocks(self, official_ns: int, racer_ns: int) -> None:
         """Both measurements of one segment; the trial is flagged once if any two do not agree."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from timetrial.engine import algoperf
-from timetrial.engine.facts import WorkloadFacts
+from timetrial.engine.facts import KernelUses, WorkloadFacts
 from timetrial.engine.link import Gone, Link, LocalLink, ProcessLink, RankedLink
 from timetrial.engine.messages import Failed, JudgeReady, PrepareJudge
 from timetrial.engine.trial import TrialPlan
@@ -64,10 +64,11 @@ class ProcessCrew:
 
 
 class LocalCrew:
-    """All roles in this process. `workloads` are what the roles may be asked for."""
+    """All roles in this process. `workloads` are what the roles may be asked for, `kernels` what racers report."""
 
-    def __init__(self, workloads: Mapping[str, WorkloadFacts]) -> None:
+    def __init__(self, workloads: Mapping[str, WorkloadFacts], kernels: KernelUses) -> None:
         self._workloads = workloads
+        self._kernels = kernels
         self.scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         self._judge: Link | None = None
         self._judge_of: tuple[str, str] | None = None
@@ -83,7 +84,7 @@ class LocalCrew:
         del plan
         from timetrial.engine.racer import Racer
 
-        return LocalLink(Racer(self._workloads).handle)
+        return LocalLink(Racer(self._workloads, self._kernels).handle)
 
     def summon_judge(self, plan: TrialPlan) -> None:
         """The judge is made when it is asked for."""

@@ -39,6 +39,10 @@ class Metric:
         return value >= target if self.better == "higher" else value <= target
 
 
+# What this process has used of the workloads' fused operators: of each, which form ran, how, and if not fused, why.
+KernelUses = Callable[[], dict[str, list[str]]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """Which training batches a racer sees: a pure function of the first five numbers.

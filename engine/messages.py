@@ -85,6 +85,7 @@ class Stopped(Message, frozen=True, kw_only=True):
     racer_ns: int  # the span by the racer's own clock
     breakdown: dict[str, int]  # ns of this span: first_call, data_wait, select, update, prepare, drain, loop
     compile: dict[str, float]  # what the framework reports of compilation in this span
+    kernels: dict[str, list[str]]  # the workload's fused operators so far: which form of each ran, and how
     scalars: list[tuple[int, dict[str, float]]]  # what the submission logged: (global_step, metrics)
 
 

@@ -17,7 +17,7 @@ from timetrial.engine import algoperf, checkpoint, submission
 from timetrial.engine.clock import now_ns
 from timetrial.engine.device import Device, open_device
 from timetrial.engine.errors import Error, SnapshotError, SubmissionError
-from timetrial.engine.facts import Batch, Order, WorkloadFacts
+from timetrial.engine.facts import Batch, KernelUses, Order, WorkloadFacts
 from timetrial.engine.fence import Fence
 from timetrial.engine.messages import (
     Failed,
@@ -57,8 +57,9 @@ class InputQueue(Iterator[dict[str, Any]]):
 class Racer:
     """Answers the referee's messages, in this process or at the end of a channel."""
 
-    def __init__(self, workloads: Mapping[str, WorkloadFacts]) -> None:
+    def __init__(self, workloads: Mapping[str, WorkloadFacts], kernels: KernelUses) -> None:
         self._workloads = workloads
+        self._kernels = kernels
 
     def handle(self, message: Message) -> Message:
         """The answer to one message; exceptions become `Failed`."""
@@ -181,6 +182,7 @@ class Racer:
             racer_ns=now_ns() - start,
             breakdown=spans,
             compile={name: value - compiled_before.get(name, 0.0) for name, value in compiled.items()},
+            kernels=self._kernels(),
             scalars=scalars,
         )
 

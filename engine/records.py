@@ -110,6 +110,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True):
     budget_sec: float | None = None
     eval_period_sec: float | None = None
     compile: dict[str, Any] = {}
+    kernels: dict[str, list[str]] = {}  # of each fused operator, which form ran, how, and if not fused, why
     hyperparameters: dict[str, Any] | None = None
     hardware: dict[str, Any] = {}
     versions: dict[str, Any] = {}

@@ -85,6 +85,7 @@ class Result:
     accounts: dict[str, int]
     breakdown: dict[str, int]
     compile: dict[str, float]
+    kernels: dict[str, list[str]]
     evaluations: int
     flags: list[str]
     ready: RacerReady | None
@@ -127,6 +128,7 @@ class Referee:
             accounts=self._books.totals,
             breakdown=self._books.breakdown,
             compile=self._books.compile,
+            kernels=self._books.kernels,
             evaluations=self._books.evaluations,
             flags=self._books.flags,
             ready=self._ready,
@@ -195,7 +197,7 @@ class Referee:
         self._books.compare_clocks(official_ns, stopped.racer_ns)
         # What the racer did not see: waking up, and telling.
         signalling = official_ns - sum(stopped.breakdown.values())
-        self._books.add_up({**stopped.breakdown, "signalling": signalling}, stopped.compile)
+        self._books.add_up({**stopped.breakdown, "signalling": signalling}, stopped.compile, stopped.kernels)
         self._state = replace(
             self._state,
             submission_ns=self._books.submission_ns,

@@ -140,6 +140,7 @@ def _record(plan: TrialPlan, result: Result, sitting: Sitting, entry: Entry) -> 
         budget_sec=plan.budget_sec,
         eval_period_sec=plan.eval_period_sec,
         compile={"policy": "on" if plan.compile else "off", **result.compile},
+        kernels=result.kernels,
         hyperparameters=plan.hyperparameters,
         hardware={**provenance.hardware(), "device": None if ready is None else ready.device},
         versions={**provenance.versions(), **({} if ready is None else ready.versions)},

@@ -64,6 +64,7 @@ class Sitting:
     lost_ns: int = 0  # charged work that was done in vain, over all interruptions
     breakdown: Mapping[str, int] = field(default_factory=dict)
     compile: Mapping[str, float] = field(default_factory=dict)
+    kernels: Mapping[str, list[str]] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
 
     @property
@@ -158,8 +159,18 @@ def earlier_sitting(plan: TrialPlan) -> Sitting:
         lost_ns=lost_before + submission_ns - max(saved_ns, resumed_ns),
         breakdown=breakdown,
         compile=_summed(entry.note.get("compile", {}) for entry in entries),
+        kernels=joined_uses(entry.note.get("kernels", {}) for entry in entries),
         flags=tuple(dict.fromkeys(flags)),
     )
+
+
+def joined_uses(parts: Iterable[Mapping[str, list[str]]]) -> dict[str, list[str]]:
+    """What several sittings used of each kernel, each thing once."""
+    joined: dict[str, list[str]] = {}
+    for part in parts:
+        for kernel, uses in part.items():
+            joined[kernel] = list(dict.fromkeys((*joined.get(kernel, ()), *uses)))
+    return joined
 
 
 def _last_heartbeat(path: Path) -> int:

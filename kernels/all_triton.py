@@ -1,4 +1,6 @@
-"""All operations that have a Triton kernel, by name, and all that is compiled. Needs torch and Triton."""
+"""All operations that have a Triton kernel, what they choose, and all that is compiled. Needs torch, Triton."""
+
+from collections.abc import Callable
 
 from timetrial.kernels import (
     column_sums_triton,
@@ -16,6 +18,7 @@ from timetrial.kernels import (
     softmax_cross_entropy_triton,
     ssim_triton,
 )
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import Kernel, Launch
 
 KERNELS: dict[str, Kernel] = {
@@ -36,9 +39,10 @@ KERNELS: dict[str, Kernel] = {
     )
 }
 
-# Of every kernel, and of what is no `Kernel`: a part of several, and what is in place.
-LAUNCHES: dict[str, tuple[Launch, ...]] = {
+# Of every kernel as its choices stand, and of what is no `Kernel`: a part of several, and what is in place.
+LAUNCHES: dict[str, Callable[[], tuple[Launch, ...]]] = {
     **{name: kernel.launches for name, kernel in KERNELS.items()},
-    "column_sums": (column_sums_triton.LAUNCH,),
-    "optimizer_step": optimizer_step_triton.LAUNCHES,
+    "column_sums": lambda: (column_sums_triton.LAUNCH,),
+    "optimizer_step": lambda: optimizer_step_triton.LAUNCHES,
 }
+CHOICES: tuple[Choice, ...] = tuple(choice for kernel in KERNELS.values() for choice in kernel.choices)

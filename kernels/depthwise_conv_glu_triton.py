@@ -36,6 +36,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.column_sums_triton import column_sums
 from timetrial.kernels.kernel import (
     Arguments,
@@ -44,6 +45,7 @@ from timetrial.kernels.kernel import (
     Kernel,
     Launch,
     power_of_two,
+    shape_of,
     size_in_bytes,
     unsuitable,
     warps,
@@ -51,12 +53,15 @@ from timetrial.kernels.kernel import (
 from timetrial.kernels.plain_gradients_torch import plain_gradients
 
 TAPS = 5  # frames that the convolution sees
-# A warp has 4 features of a thread and walks along 64 frames: few registers of many warps keep an H200 busier than 16
-# bytes of bfloat16 a thread do. 256 rows of 500 frames 512 wide are 8,192 programs. Four frames of 68 are read by two.
-BLOCK = 128
-FRAMES = 64
-# Frames together, so that rows that are kept change places by name, by the size of an element.
-UNROLL = {4: 4, 2: 2}
+# Features of a warp, frames that it walks along, and frames together, so that rows that are kept change places by name.
+# 4 features a thread, whose few registers let many warps be there, keep an H200 busier than 16 bytes of bfloat16. 256
+# rows of 500 frames 512 wide are 8,192 programs. Four frames of 68 are read by two.
+HOW = Choice(
+    kernel="depthwise_conv_glu",
+    launch="both",
+    passes="both",
+    options={4: ((128, 64, 4), (128, 32, 4), (256, 64, 4)), 2: ((128, 64, 2), (128, 32, 2), (256, 64, 2))},
+)
 
 
 def reference(a_BTD: Tensor, b_BTD: Tensor, padding_BT: Tensor, weight_DK: Tensor) -> Tensor:
@@ -175,23 +180,27 @@ def _backward(
     tl.store(begin + 4 * width, s4, mask=inside)
 
 
-def _grid(x: Tensor) -> tuple[int, int, int]:
-    """Strips of all rows, blocks of features, and features in a block."""
+def _how(width: int, element_size: int) -> dict[str, int]:
+    most, frames, unroll = HOW[element_size]
+    block = min(power_of_two(width), most)
+    return {"FRAMES": frames, "UNROLL": unroll, "BLOCK": block, "num_warps": warps(block)}
+
+
+def _strips(x: Tensor, how: dict[str, int]) -> tuple[int, tuple[int, int]]:
+    """Of a row, and the grid: strips of all rows, and blocks of features."""
     batch, frames, width = x.shape
-    block = min(power_of_two(width), BLOCK)
-    return batch * triton.cdiv(frames, FRAMES), triton.cdiv(width, block), block
+    strips = triton.cdiv(frames, how["FRAMES"])
+    return strips, (batch * strips, triton.cdiv(width, how["BLOCK"]))
 
 
 @torch.library.custom_op("timetrial::depthwise_conv_glu", mutates_args=())
 def _fused(a: Tensor, b: Tensor, padding: Tensor, weight: Tensor) -> Tensor:
     _, frames, width = a.shape
     y = torch.empty_like(a)
-    strips, blocks, block = _grid(a)
+    how = _how(width, a.element_size())
+    strips, grid = _strips(a, how)
     if a.numel():
-        _forward[(strips, blocks)](
-            a, b, padding, weight, y, frames, width, triton.cdiv(frames, FRAMES),
-            TAPS=TAPS, FRAMES=FRAMES, UNROLL=UNROLL[a.element_size()], BLOCK=block, num_warps=warps(block),
-        )  # fmt: skip
+        _forward[grid](a, b, padding, weight, y, frames, width, strips, TAPS=TAPS, **how)
     return y
 
 
@@ -207,18 +216,15 @@ def _fused_backward(
     """Gradients of a, b and weight."""
     _, frames, width = a.shape
     of_a, of_b = torch.empty_like(a), torch.empty_like(b)
-    strips, blocks, block = _grid(a)
-    sums = torch.empty((strips, TAPS, width), dtype=torch.float32, device=a.device)
+    how = _how(width, a.element_size())
+    strips, grid = _strips(a, how)
+    sums = torch.empty((grid[0], TAPS, width), dtype=torch.float32, device=a.device)
     if a.numel():
-        _backward[(strips, blocks)](
-            a, b, padding, weight, grads, of_a, of_b, sums, frames, width, triton.cdiv(frames, FRAMES),
-            TAPS=TAPS, FRAMES=FRAMES, UNROLL=UNROLL[a.element_size()], BLOCK=block, num_warps=warps(block),
-        )  # fmt: skip
-    return (
-        of_a,
-        of_b,
-        column_sums(sums.view(1, strips, TAPS * width)).view(TAPS, width).t().to(weight.dtype).contiguous(),
-    )
+        _backward[grid](
+            a, b, padding, weight, grads, of_a, of_b, sums, frames, width, strips, TAPS=TAPS, **how
+        )
+    of_weight = column_sums(sums.view(1, grid[0], TAPS * width)).view(TAPS, width).t()
+    return of_a, of_b, of_weight.to(weight.dtype).contiguous()
 
 
 @_fused_backward.register_fake
@@ -252,11 +258,11 @@ def why_not(a_BTD: Tensor, b_BTD: Tensor, padding_BT: Tensor, weight_DK: Tensor)
     """Why the fused form does not apply, or None."""
     if a_BTD.ndim != 3 or (b_BTD.shape, padding_BT.shape) != (a_BTD.shape, a_BTD.shape[:2]):
         return (
-            f"a is {tuple(a_BTD.shape)}, b {tuple(b_BTD.shape)} and padding {tuple(padding_BT.shape)}: they should be "
+            f"a is {shape_of(a_BTD)}, b {shape_of(b_BTD)} and padding {shape_of(padding_BT)}: they should be "
             "(B, T, D), (B, T, D) and (B, T)"
         )
     if weight_DK.shape != (a_BTD.shape[2], TAPS):
-        return f"weight is {tuple(weight_DK.shape)}: it should be (D, {TAPS}), D {a_BTD.shape[2]}"
+        return f"weight is {shape_of(weight_DK)} for a of {shape_of(a_BTD)}: it should be (D, {TAPS})"
     return unsuitable(a_BTD, b_BTD, padding_BT, weight_DK)
 
 
@@ -285,22 +291,19 @@ def backward_cost(a: Tensor, b: Tensor, padding: Tensor, weight: Tensor) -> Cost
     return Cost(bytes_moved=size_in_bytes(a, b, a, a, b, padding, weight, weight))
 
 
-def _launches(element: str, block: int) -> tuple[Launch, ...]:
+def _launches(element: str, width: int) -> tuple[Launch, ...]:
     x, rest = f"*{element}", {"frames": "i32", "width": "i32", "strips": "i32"}
     inputs = {"a": x, "b": x, "padding": "*fp32", "weight": "*fp32"}
     forward = {**inputs, "y": x, **rest}
     backward = {**inputs, "grads": x, "of_a": x, "of_b": x, "sums": "*fp32", **rest}
+    how = _how(width, 4 if element == "fp32" else 2)
+    num_warps = how.pop("num_warps")
     return tuple(
         Launch(
             function=function,
             signature=signature,
-            constants={
-                "TAPS": TAPS,
-                "FRAMES": FRAMES,
-                "UNROLL": UNROLL[4 if element == "fp32" else 2],
-                "BLOCK": block,
-            },
-            num_warps=warps(block),
+            constants={"TAPS": TAPS, **how},
+            num_warps=num_warps,
             divisible=tuple(name for name in signature if name not in ("frames", "strips")),
             is_vectorised=element == "fp32",
         )
@@ -315,8 +318,8 @@ KERNEL = Kernel(
     why_not=why_not,
     cases=(
         _case("plain", 2, 5, 7),
-        _case("ragged", 2, FRAMES + 5, 23),
-        _case("two blocks and a bit", 2, 3, 2 * BLOCK + 3),
+        _case("ragged", 2, 69, 23),
+        _case("two blocks and a bit", 2, 3, 2 * 128 + 3),
         _case("one frame", 2, 1, 6, padded=0.0),
         _case("all masked", 2, 6, 9, padded=1.0),
         _case("no rows", 0, 4, 6),
@@ -327,5 +330,6 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
-    launches=tuple(launch for element in ("fp32", "bf16") for launch in _launches(element, BLOCK)),
+    launches=lambda: tuple(launch for element in ("fp32", "bf16") for launch in _launches(element, 512)),
+    choices=(HOW,),
 )

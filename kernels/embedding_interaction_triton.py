@@ -26,6 +26,7 @@ import triton.language as tl
 from torch import Tensor
 
 from timetrial.kernels import segment_sum_triton
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import (
     Arguments,
     Case,
@@ -33,6 +34,7 @@ from timetrial.kernels.kernel import (
     Kernel,
     Launch,
     power_of_two,
+    shape_of,
     size_in_bytes,
     unsuitable,
 )
@@ -40,9 +42,14 @@ from timetrial.kernels.plain_gradients_torch import plain_gradients
 
 MOST_VECTORS = 32  # of an example
 LEAST_TILE = 16  # of what tl.dot multiplies
-# Columns that are multiplied at a time, blocks of them under way, and warps, by the size of an element: of those tried
-# on an H200 the fastest. The vectors of float32 fill more registers, with both parts of each factor.
-HOW = {4: (16, 4, 1), 2: (64, 2, 1)}
+# Columns that are multiplied at a time, blocks of them under way, and warps. Vectors of float32 fill more registers,
+# with both parts of each factor.
+HOW = Choice(
+    kernel="embedding_interaction",
+    launch="both",
+    passes="both",
+    options={4: ((16, 4, 1), (32, 2, 1), (32, 2, 2)), 2: ((64, 2, 1), (32, 4, 1), (64, 2, 2))},
+)
 
 
 def num_pairs(num_vectors: int) -> int:
@@ -202,16 +209,17 @@ def fused(bottom_BE: Tensor, numbers_BC: Tensor, table_RE: Tensor) -> Tensor:
 
 def why_not(bottom_BE: Tensor, numbers_BC: Tensor, table_RE: Tensor) -> str | None:
     """Why the fused form does not apply, or None."""
-    shapes = [tuple(tensor.shape) for tensor in (bottom_BE, numbers_BC, table_RE)]
-    if [len(shape) for shape in shapes] != [2, 2, 2] or bottom_BE.shape[1] != table_RE.shape[1]:
+    tensors = (bottom_BE, numbers_BC, table_RE)
+    if any(tensor.ndim != 2 for tensor in tensors) or bottom_BE.shape[1] != table_RE.shape[1]:
         return (
-            f"the bottom's output, numbers and table are {shapes}: they should be (B, E), (B, C) and (R, E)"
+            f"the bottom's output, numbers and table are {shape_of(*tensors)}: "
+            "they should be (B, E), (B, C) and (R, E)"
         )
     if numbers_BC.shape[1] >= MOST_VECTORS:
-        return f"there are {numbers_BC.shape[1]} embeddings: they should be below {MOST_VECTORS}"
+        return f"numbers are {shape_of(numbers_BC)}, (B, C): C should be below {MOST_VECTORS}"
     if bottom_BE.dtype != table_RE.dtype:
         return f"the bottom's output is of {bottom_BE.dtype} and the table of {table_RE.dtype}"
-    return unsuitable(bottom_BE, numbers_BC, table_RE)
+    return unsuitable(*tensors)
 
 
 def _case(
@@ -286,9 +294,10 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
-    launches=tuple(
+    launches=lambda: tuple(
         launch
         for element, element_size in (("fp32", 4), ("bf16", 2))
         for launch in _launches(element, element_size)
     ),
+    choices=(HOW,),
 )

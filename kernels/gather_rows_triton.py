@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from timetrial.kernels import segment_sum_triton
-from timetrial.kernels.kernel import Arguments, Case, Cost, Kernel, size_in_bytes, unsuitable
+from timetrial.kernels.kernel import Arguments, Case, Cost, Kernel, shape_of, size_in_bytes, unsuitable
 from timetrial.kernels.segment_sum_triton import graph_numbers, order_by_segment
 
 
@@ -58,7 +58,7 @@ def fused(rows_SD: Tensor, numbers_E: Tensor, order_E: Tensor, first: Tensor) ->
 def why_not(rows_SD: Tensor, numbers_E: Tensor, order_E: Tensor, first: Tensor) -> str | None:
     """Why the fused form does not apply, or None."""
     if rows_SD.ndim != 2 or numbers_E.shape != order_E.shape or first.shape != (len(rows_SD) + 1,):
-        shapes = [tuple(tensor.shape) for tensor in (rows_SD, numbers_E, order_E, first)]
+        shapes = shape_of(rows_SD, numbers_E, order_E, first)
         return f"rows, numbers, order and first are {shapes}: they should be (S, D), (E,), (E,) and (S + 1,)"
     return unsuitable(rows_SD, numbers_E, order_E, first)
 
@@ -111,5 +111,5 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
-    launches=(),  # those of segment_sum
+    launches=tuple,  # those of segment_sum, and its choices
 )

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from timetrial.kernels.choice import Choice
+from timetrial.kernels.used import note_form
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -62,15 +65,25 @@ class Kernel:
     cases: tuple[Case, ...]
     forward_cost: Callable[..., Cost]  # of the same arguments
     backward_cost: Callable[..., Cost]
-    launches: tuple[Launch, ...]
+    launches: Callable[[], tuple[Launch, ...]]  # as the choices stand
+    choices: tuple[Choice, ...] = ()
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     # How much less exact than the reference in the same dtype, of the largest value: sums in another order, and, under
     # the interpreter, bfloat16 that is cut off instead of rounded.
     slack: Mapping[str, float] = field(default_factory=lambda: {"float32": 2e-6, "bfloat16": 2.0**-7})
 
+    def __post_init__(self) -> None:
+        from torch.compiler import assume_constant_result
+
+        assume_constant_result(
+            note_form
+        )  # so that it is called while code is traced, and not by what is compiled
+
     def __call__(self, *arguments: Any) -> Any:
         """The operation, fused where that applies."""
-        return (self.reference if self.why_not(*arguments) else self.fused)(*arguments)
+        why_plain = self.why_not(*arguments)
+        note_form(self.name, why_plain)
+        return (self.reference if why_plain else self.fused)(*arguments)
 
 
 def unsuitable(first: "Tensor", *others: "Tensor | None") -> str | None:
@@ -101,6 +114,13 @@ def _is_transformed(tensor: "Tensor") -> bool:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return True
     return forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def shape_of(*tensors: "Tensor") -> str:
+    """Shapes, for a reason. In compiled code, which may be for several shapes, how many dimensions they have."""
+    from torch.compiler import is_compiling
+
+    return ", ".join(f"{tensor.ndim}-D" if is_compiling() else str(tuple(tensor.shape)) for tensor in tensors)
 
 
 def size_in_bytes(*tensors: "Tensor") -> int:

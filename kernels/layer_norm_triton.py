@@ -21,6 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.column_sums_triton import column_sums
 from timetrial.kernels.kernel import (
     Arguments,
@@ -29,17 +30,30 @@ from timetrial.kernels.kernel import (
     Kernel,
     Launch,
     power_of_two,
+    shape_of,
     size_in_bytes,
     unsuitable,
 )
 from timetrial.kernels.plain_gradients_torch import plain_gradients
 
 LONGEST_ROW = 8_192
-# Values that a program looks at together, if a row is not longer, and its warps, by the size of an element: of those
-# tried on an H200 the fastest.
-FORWARD = {4: (4_096, 4), 2: (4_096, 4)}
-BACKWARD = {4: (1_024, 2), 2: (2_048, 4)}
-PROGRAMS = {4: 792, 2: 528}  # of the backward pass: six or four for each multiprocessor of an H100
+# Values that a program looks at together if a row is not longer, and its warps; backward, how many programs too: two
+# to six for each multiprocessor.
+FORWARD = Choice(
+    kernel="layer_norm",
+    launch="forward",
+    passes="forward",
+    options=dict.fromkeys((4, 2), ((4_096, 4), (2_048, 4), (8_192, 8))),
+)
+BACKWARD = Choice(
+    kernel="layer_norm",
+    launch="backward",
+    passes="both",
+    options={
+        4: ((1_024, 2, 792), (2_048, 4, 528), (4_096, 8, 264)),
+        2: ((2_048, 4, 528), (1_024, 2, 792), (4_096, 8, 264)),
+    },
+)
 
 
 def reference(
@@ -173,8 +187,9 @@ def _fused_backward(
     """Gradients of h, and of scale and, if there is one, bias: (1 or 2, D) float32."""
     rows, width = h.shape
     out = torch.empty_like(h)
-    how = _how(width, *BACKWARD[h.element_size()])
-    programs = min(PROGRAMS[h.element_size()], triton.cdiv(rows, how["ROWS"]))
+    *tile, programs = BACKWARD[h.element_size()]
+    how = _how(width, *tile)
+    programs = min(programs, triton.cdiv(rows, how["ROWS"]))
     sums = torch.empty((1 + has_bias, programs, width), dtype=torch.float32, device=h.device)
     if h.numel():
         _backward[(programs,)](
@@ -234,7 +249,7 @@ def why_not(
     """Why the fused form does not apply, or None."""
     del eps
     if x_RD.ndim != 2 or x_RD.shape[1] > LONGEST_ROW:
-        return f"x is {tuple(x_RD.shape)}: it should be (R, D) with D of at most {LONGEST_ROW}"
+        return f"x is {shape_of(x_RD)}: it should be (R, D) with D of at most {LONGEST_ROW}"
     if residual_RD is not None and (residual_RD.shape, residual_RD.dtype) != (x_RD.shape, x_RD.dtype):
         return "the residual is not of x's shape and dtype"
     if is_rms and bias_D is not None:
@@ -290,7 +305,7 @@ def _launches(element: str, width: int, *, has_residual: bool, is_rms: bool) -> 
     size = 4 if element == "fp32" else 2
     for function, signature, how in (
         (_forward, forward, _how(width, *FORWARD[size])),
-        (_backward, backward, _how(width, *BACKWARD[size])),
+        (_backward, backward, _how(width, *BACKWARD[size][:2])),
     ):
         num_warps = how.pop("num_warps")
         launches.append(
@@ -328,10 +343,11 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
-    launches=tuple(
+    launches=lambda: tuple(
         launch
         for element in ("fp32", "bf16")
         for has_residual, is_rms in ((False, False), (True, False), (False, True))
         for launch in _launches(element, 1_024, has_residual=has_residual, is_rms=is_rms)
     ),
+    choices=(FORWARD, BACKWARD),
 )

@@ -32,6 +32,7 @@ import triton.language as tl
 from torch import Tensor
 
 from timetrial.kernels import softmax_cross_entropy_triton
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import (
     VALUES_A_THREAD,
     Arguments,
@@ -40,6 +41,7 @@ from timetrial.kernels.kernel import (
     Kernel,
     Launch,
     power_of_two,
+    shape_of,
     size_in_bytes,
     unsuitable,
 )
@@ -48,8 +50,13 @@ from timetrial.kernels.softmax_cross_entropy_triton import logit_gradient, row_l
 
 CHUNK_BYTES = 16  # of a chunk's logits for each element of W
 CLASSES = 16  # the padded number of classes is a multiple of it
-BLOCK = 4_096  # the most logits of a row that are looked at together
-MOST_WARPS = 8  # of a program; with 4, 16 or 32 it was slower on an H200
+# The most logits of a row that are looked at together, and the most warps of a program.
+HOW = Choice(
+    kernel="linear_cross_entropy",
+    launch="both",
+    passes="both",
+    options=dict.fromkeys((4, 2), ((4_096, 8), (2_048, 8), (8_192, 16))),
+)
 
 
 def reference(
@@ -87,10 +94,11 @@ def _losses_and_gradients(
             tl.store(begin + at, gradient.to(logits.dtype.element_ty), mask=at < width)
 
 
-def _block(width: int) -> tuple[int, int]:
+def _block(width: int, element_size: int) -> tuple[int, int]:
     """Logits that are looked at together, and warps that do it."""
-    block = min(power_of_two(width), BLOCK)
-    return block, min(max(block // (32 * VALUES_A_THREAD), 1), MOST_WARPS)
+    most, most_warps = HOW[element_size]
+    block = min(power_of_two(width), most)
+    return block, min(max(block // (32 * VALUES_A_THREAD), 1), most_warps)
 
 
 def _most_rows(hidden: Tensor) -> int:
@@ -110,7 +118,7 @@ def _fused(
     """Sum (), losses (R,), both float32, and the sum's gradients of hidden and weight (nothing unless wanted)."""
     rows, classes = len(hidden), len(weight)
     width = triton.cdiv(classes, CLASSES) * CLASSES
-    block, num_warps = _block(width)
+    block, num_warps = _block(width, hidden.element_size())
     matrix = weight.to(hidden.dtype)
     if width > classes:
         matrix = F.pad(matrix, (0, 0, 0, width - classes))
@@ -188,10 +196,10 @@ def why_not(
     """Why the fused form does not apply, or None."""
     del label_smoothing
     if hidden_RD.ndim != 2 or labels_R.ndim != 1 or weights_R.ndim != 1:
-        shapes = [tuple(tensor.shape) for tensor in (hidden_RD, labels_R, weights_R)]
+        shapes = shape_of(hidden_RD, labels_R, weights_R)
         return f"hidden, labels and weights are {shapes}: they should be (R, D), (R,) and (R,)"
     if len(hidden_RD) <= _most_rows(hidden_RD):
-        return f"{len(hidden_RD)} rows are one chunk: there is nothing to save unless there are several"
+        return f"hidden is {shape_of(hidden_RD)}, one chunk of rows: there is nothing to save unless there are several"
     return unsuitable(hidden_RD, weight_VD, labels_R, weights_R)
 
 
@@ -237,7 +245,7 @@ def backward_cost(hidden: Tensor, weight: Tensor, *_: Any) -> Cost:
 
 
 def _launch(element: str, classes: int) -> Launch:
-    block, num_warps = _block(classes)
+    block, num_warps = _block(classes, 4 if element == "fp32" else 2)
     return Launch(
         function=_losses_and_gradients,
         signature={
@@ -271,5 +279,6 @@ KERNEL = Kernel(
     backward_cost=backward_cost,
     # Of float32, sums of products over 50,257 classes in another order.
     slack={"float32": 8e-6, "bfloat16": 2.0**-7},
-    launches=tuple(_launch(element, 50_257) for element in ("fp32", "bf16")),
+    launches=lambda: tuple(_launch(element, 50_257) for element in ("fp32", "bf16")),
+    choices=(HOW,),
 )

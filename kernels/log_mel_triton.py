@@ -27,6 +27,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import (
     Arguments,
     Case,
@@ -34,17 +35,26 @@ from timetrial.kernels.kernel import (
     Kernel,
     Launch,
     power_of_two,
+    shape_of,
     size_in_bytes,
     unsuitable,
 )
 
-# A multiple of ROWS and of MEL_ROWS: 268 MB of frames and as much of spectra. On an H200 chunks of 8,192, which its
+# A multiple of all rows below: 268 MB of frames and as much of spectra. On an H200 chunks of 8,192, which its
 # level-2 cache would hold, took 1.5 times as long as one of all, and 131,072 no longer than that.
 CHUNK_FRAMES = 131_072
-# `_frames`: each of 128 threads stores 16 bytes of each of 4 rows.
-ROWS, SAMPLES, FRAMES_WARPS = 4, 512, 4
-# `_mel`: on an H200, 32 rows took 0.7 of what 64 took, which are a matrix instruction of it: more programs are at work.
-MEL_ROWS, BLOCK, MEL_WARPS, MEL_STAGES = 32, 32, 4, 3
+# Rows, samples and warps: each of 128 threads stores 16 bytes of each of 4 rows.
+FRAMES = Choice(
+    kernel="log_mel", launch="frames", passes="forward", options={4: ((4, 512, 4), (8, 512, 8), (4, 512, 8))}
+)
+# Rows, frequencies together, warps and stages. On an H200, 32 rows took 0.7 of what 64 took, which are one matrix
+# instruction: more programs are at work.
+MEL = Choice(
+    kernel="log_mel",
+    launch="mel",
+    passes="forward",
+    options={4: ((32, 32, 4, 3), (32, 32, 2, 4), (64, 32, 4, 3))},
+)
 LEAST_BINS, LARGEST_BINS = 16, 128  # of a matrix instruction; that registers hold
 
 
@@ -203,18 +213,19 @@ def _fused(
     rows = batch * num_frames
     features = audio.new_empty(batch, num_frames, bins)
     frames = audio.new_empty(min(rows, CHUNK_FRAMES), 2 * half)
+    (height, width, frames_warps), (mel_rows, block, mel_warps, mel_stages) = FRAMES[4], MEL[4]
     for first in range(0, rows, CHUNK_FRAMES):
         count = min(rows - first, CHUNK_FRAMES)
-        _frames[(triton.cdiv(count, ROWS), triton.cdiv(2 * half, SAMPLES))](
+        _frames[(triton.cdiv(count, height), triton.cdiv(2 * half, width))](
             audio, padding, window, frames, first, rows, num_frames, samples, len(window), 2 * half, hop, pre_emphasis,
-            ROWS=ROWS, SAMPLES=SAMPLES, num_warps=FRAMES_WARPS,
+            ROWS=height, SAMPLES=width, num_warps=frames_warps,
         )  # fmt: skip
         # Has no name, so that the next chunk's spectra get the same memory. rfft's `out` would be a copy on a GPU.
-        _mel[(triton.cdiv(count, MEL_ROWS),)](
+        _mel[(triton.cdiv(count, mel_rows),)](
             torch.view_as_real(torch.fft.rfft(frames[:count])),
             mel, means, deviations, hidden_frames, hidden_bins, features,
-            first, rows, num_frames, bins, half, floor, HAS_HIDDEN=hidden_frames is not None, ROWS=MEL_ROWS,
-            BLOCK=BLOCK, **_groups(bins), num_warps=MEL_WARPS, num_stages=MEL_STAGES,
+            first, rows, num_frames, bins, half, floor, HAS_HIDDEN=hidden_frames is not None, ROWS=mel_rows,
+            BLOCK=block, **_groups(bins), num_warps=mel_warps, num_stages=mel_stages,
         )  # fmt: skip
     return features
 
@@ -252,13 +263,15 @@ def why_not(
     values = (audio_BN, padding_BN, window_L, mel_JF, means_F, deviations_F)
     bins, fft_size = len(means_F), 2 * (len(mel_JF) - 1)
     if audio_BN.ndim != 2 or audio_BN.shape != padding_BN.shape or audio_BN.shape[1] <= len(window_L):
-        return f"audio is {tuple(audio_BN.shape)}, padding {tuple(padding_BN.shape)}: both should be (B, N), N above L"
-    if fft_size < len(window_L):
         return (
-            f"mel has {len(mel_JF)} rows: half the window's {len(window_L)} samples, and one, are the least"
+            f"audio is {shape_of(audio_BN)}, padding {shape_of(padding_BN)}: both should be (B, N), N above L"
         )
+    if fft_size < len(window_L):
+        return f"mel is {shape_of(mel_JF)}, the window {shape_of(window_L)}: half as many rows and one are the least"
     if mel_JF.shape[1] != bins or len(deviations_F) != bins or not 1 <= bins <= LARGEST_BINS:
-        return f"mel is {tuple(mel_JF.shape)}, of {bins} means: it should have as many columns, 1 to {LARGEST_BINS}"
+        return (
+            f"mel is {shape_of(mel_JF)}, means {shape_of(means_F)}: of as many bins each, 1 to {LARGEST_BINS}"
+        )
     if (hidden_BT is None) != (hidden_BF is None):
         return "frames and bins should both have hidden ones, or neither"
     if torch.is_grad_enabled() and any(value.requires_grad for value in values):
@@ -316,7 +329,8 @@ def _launches() -> tuple[Launch, ...]:
     numbers = dict.fromkeys(("spectra", "mel", "means", "deviations", "features"), "*fp32")
     hidden = ("hidden_frames", "hidden_bins")
     of_mel = numbers | sizes | dict.fromkeys(("num_bins", "half"), "i32") | {"floor": "fp32"}
-    constants = {"ROWS": MEL_ROWS, "BLOCK": BLOCK, **_groups(80)}
+    (height, width, frames_warps), (mel_rows, block, mel_warps, mel_stages) = FRAMES[4], MEL[4]
+    constants = {"ROWS": mel_rows, "BLOCK": block, **_groups(80)}
     both = (
         (of_mel | dict.fromkeys(hidden, "*i1"), constants | {"HAS_HIDDEN": True}),
         (of_mel, constants | {"HAS_HIDDEN": False} | dict.fromkeys(hidden)),
@@ -328,8 +342,8 @@ def _launches() -> tuple[Launch, ...]:
     frames = Launch(
         function=_frames,
         signature=of_frames,
-        constants={"ROWS": ROWS, "SAMPLES": SAMPLES},
-        num_warps=FRAMES_WARPS,
+        constants={"ROWS": height, "SAMPLES": width},
+        num_warps=frames_warps,
         divisible=divisible(of_frames),
     )
     mels = (
@@ -337,8 +351,8 @@ def _launches() -> tuple[Launch, ...]:
             function=_mel,
             signature=signature,
             constants=constants,
-            num_warps=MEL_WARPS,
-            num_stages=MEL_STAGES,
+            num_warps=mel_warps,
+            num_stages=mel_stages,
             divisible=divisible(signature),
             is_matrix=True,
         )
@@ -364,7 +378,8 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
-    launches=_launches(),
+    launches=_launches,
+    choices=(FRAMES, MEL),
     # Powers are sums of squares of a transform that cuFFT may take in another order for other sizes.
     slack={"float32": 4e-6},
     dtypes=("float32",),

@@ -25,6 +25,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.column_sums_triton import column_sums
 from timetrial.kernels.kernel import (
     MOST_WARPS,
@@ -33,12 +34,12 @@ from timetrial.kernels.kernel import (
     Cost,
     Kernel,
     Launch,
+    shape_of,
     size_in_bytes,
     unsuitable,
 )
 from timetrial.kernels.masked_moments_triton import (
-    TILE,
-    UNROLL,
+    SUMS,
     columns_of_block,
     floats,
     launches,
@@ -47,13 +48,19 @@ from timetrial.kernels.masked_moments_triton import (
     places,
     read_frames,
     summing,
+    summing_how,
     tile_of,
     which_count,
 )
 from timetrial.kernels.plain_gradients_torch import plain_gradients
 
-# Bytes of x that one program normalises: a thread reads a column's facts once for several rows.
-EACH_BYTES = 16_384
+# Values of x that one program normalises: a thread reads a column's facts once for several rows.
+EACH = Choice(
+    kernel="masked_batch_norm",
+    launch="each",
+    passes="both",
+    options={4: ((4_096,), (2_048,), (8_192,)), 2: ((8_192,), (4_096,), (2_048,))},
+)
 
 
 def reference(
@@ -132,7 +139,8 @@ def _backward(
 def _each(x: Tensor) -> tuple[tuple[int, int], dict[str, int]]:
     """Programs that take a tile each, one where there is none to take, and how they run."""
     (rows, width), size = x.shape, x.element_size()
-    how = tile_of(width, EACH_BYTES // size, size)
+    (values,) = EACH[size]
+    how = tile_of(width, values, size)
     grid = max(triton.cdiv(rows, how["ROWS"]), 1), triton.cdiv(width, how["BLOCK"])
     return grid, {**how, "num_warps": MOST_WARPS}
 
@@ -211,7 +219,7 @@ def why_not(x_RC: Tensor, mask_R: Tensor, weight_C: Tensor, bias_C: Tensor, eps:
     """Why the fused form does not apply, or None. Statistics over several devices' frames are not its business."""
     del eps
     if x_RC.ndim != 2 or mask_R.shape != x_RC.shape[:1]:
-        return f"x is {tuple(x_RC.shape)}, the mask {tuple(mask_R.shape)}: they should be (R, C) and (R,)"
+        return f"x is {shape_of(x_RC)}, the mask {shape_of(mask_R)}: they should be (R, C) and (R,)"
     return unsuitable(x_RC, mask_R, weight_C, bias_C)
 
 
@@ -259,8 +267,9 @@ def backward_cost(x: Tensor, mask: Tensor, *_: Any) -> Cost:
 
 
 def _launches(element: str, element_size: int, width: int) -> tuple[Launch, ...]:
-    summed = {**tile_of(width, TILE, element_size), "UNROLL": UNROLL[element_size]}
-    each = tile_of(width, EACH_BYTES // element_size, element_size)
+    summed = summing_how(width, element_size)
+    (values,) = EACH[element_size]
+    each = tile_of(width, values, element_size)
     return launches(element, element_size, width) + launches_of(
         element, (_normalise, each), (_sums, summed), (_backward, each)
     )
@@ -285,5 +294,6 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
-    launches=_launches("fp32", 4, 512) + _launches("bf16", 2, 512),
+    launches=lambda: _launches("fp32", 4, 512) + _launches("bf16", 2, 512),
+    choices=(SUMS, EACH),
 )

@@ -17,13 +17,25 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import MOST_WARPS, Launch, power_of_two, warps
 
-TILE = 2_048  # values that a program sums up together
+# Of a pass that sums: values that a program sums up together, programs (two to eight for each multiprocessor), and
+# tiles whose loads are under way together.
+SUMS = Choice(
+    kernel="masked_batch_norm",
+    launch="sums",
+    passes="both",
+    options={
+        4: ((2_048, 528, 2), (2_048, 1_056, 2), (4_096, 264, 2)),
+        2: ((2_048, 528, 4), (2_048, 1_056, 2), (4_096, 264, 2)),
+    },
+)
 WIDEST = {4: 64, 2: 128}  # columns of a tile, by the size of an element: 256 bytes
-PROGRAMS = 528  # of a pass that sums: four for each multiprocessor of an H100
-UNROLL = {4: 2, 2: 4}  # tiles whose loads are under way together
-PARTS = 128  # sums of programs that are joined together
+PARTS, PART_VALUES = (
+    128,
+    2_048,
+)  # sums of programs that are joined together, of so many columns that there are as many
 
 
 @triton.jit
@@ -133,13 +145,20 @@ def tile_of(width: int, values: int, element_size: int) -> dict[str, int]:
     return {"ROWS": values // block, "BLOCK": block}
 
 
+def summing_how(width: int, element_size: int) -> dict[str, int]:
+    """Constants of a pass that sums."""
+    values, _, unroll = SUMS[element_size]
+    return {**tile_of(width, values, element_size), "UNROLL": unroll}
+
+
 def summing(x: Tensor) -> tuple[tuple[int, int], dict[str, int]]:
     """Programs that sum over several tiles, one where there is none to sum over, and how they run."""
     (rows, width), size = x.shape, x.element_size()
-    how = tile_of(width, TILE, size)
+    _, programs, _ = SUMS[size]
+    how = summing_how(width, size)
     blocks = triton.cdiv(width, how["BLOCK"])
-    few = min(triton.cdiv(rows, how["ROWS"]), triton.cdiv(PROGRAMS, blocks))
-    return (max(few, 1), blocks), {**how, "UNROLL": UNROLL[size], "num_warps": MOST_WARPS}
+    few = min(triton.cdiv(rows, how["ROWS"]), triton.cdiv(programs, blocks))
+    return (max(few, 1), blocks), {**how, "num_warps": MOST_WARPS}
 
 
 def floats(like: Tensor, *shape: int) -> Tensor:
@@ -158,7 +177,7 @@ def masked_moments(x_RC: Tensor, mask_R: Tensor) -> tuple[Tensor, Tensor, Tensor
         floats(x_RC, grid[0], width),
     )
     _moments[grid](x_RC, mask_R, numbers, means, squares, rows, width, grid[0], **how)
-    narrow = min(how["BLOCK"], TILE // PARTS)
+    narrow = min(how["BLOCK"], PART_VALUES // PARTS)
     _join[(1, triton.cdiv(width, narrow))](
         x_RC, mask_R, numbers, means, squares, number, mean, variance, rows, width, grid[0],
         PARTS=PARTS, BLOCK=narrow, num_warps=warps(PARTS * narrow),
@@ -186,5 +205,5 @@ def launches_of(element: str, *functions: tuple[Any, dict[str, Any]]) -> tuple[L
 
 def launches(element: str, element_size: int, width: int) -> tuple[Launch, ...]:
     """Of both functions here."""
-    summed = {**tile_of(width, TILE, element_size), "UNROLL": UNROLL[element_size]}
-    return launches_of(element, (_moments, summed), (_join, {"PARTS": PARTS, "BLOCK": TILE // PARTS}))
+    summed = summing_how(width, element_size)
+    return launches_of(element, (_moments, summed), (_join, {"PARTS": PARTS, "BLOCK": PART_VALUES // PARTS}))

@@ -24,16 +24,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import Arguments, Case, Cost, Kernel, Launch, size_in_bytes, unsuitable
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 EPSILON = 1e-7
-# Rows and columns of a tile, and warps, by the size of an element. 1,024 x 1,024 matrices of bfloat16 have 36 tiles in
-# the upper triangle, for 132 multiprocessors: several matrices fill them. float32 is split in two for three products of
-# TF32, and a tile of half the side is what fits into the registers of an A100 without spills.
-TILES = {2: (128, 8), 4: (64, 4)}
+# Rows and columns of a tile, warps, and stages. 1,024 x 1,024 matrices of bfloat16 have 36 tiles in the upper triangle,
+# for 132 multiprocessors: several matrices fill them. Three stages of 2 tiles of 16 KiB each at most are 96 KiB, room
+# for which an H100 has twice. float32 is split in two for three products of TF32, and a tile of half the side is what
+# fits into the registers of an A100 without spills.
+TILES = Choice(
+    kernel="newton_schulz",
+    launch="symmetric",
+    passes="forward",
+    options={2: ((128, 8, 3), (128, 8, 4), (64, 4, 4)), 4: ((64, 4, 3), (64, 4, 4), (64, 8, 3))},
+)
 DEPTH_BYTES = 128  # of a row of a tile: 64 bfloat16, 32 float32
-STAGES = 3  # of 2 tiles of 16 KiB each at most: 96 KiB, of which an H100 has room for two programs
 
 
 def reference(gradient_BMN: Tensor, steps: int) -> Tensor:
@@ -111,13 +117,13 @@ def _product(
     if is_tall:
         rows, width = width, rows
     out = x.new_empty((matrices, rows, rows))
-    tile, num_warps = TILES[x.element_size()]
+    tile, num_warps, num_stages = TILES[x.element_size()]
     if out.numel():
         _symmetric[(triton.cdiv(rows, tile) ** 2, matrices)](
             x, y, scales, out, rows, width, alpha, beta, gamma,
             HAS_Y=y is not None, HAS_SCALES=scales is not None, IS_TALL=is_tall,
             IN_FLOAT32=not x.is_cuda,  # Triton's interpreter multiplies bfloat16 wrongly
-            TILE=tile, DEPTH=DEPTH_BYTES // x.element_size(), num_warps=num_warps, num_stages=STAGES,
+            TILE=tile, DEPTH=DEPTH_BYTES // x.element_size(), num_warps=num_warps, num_stages=num_stages,
         )  # fmt: skip
     return out
 
@@ -186,7 +192,7 @@ def _launch(element: str, is_tall: bool) -> Launch:
         "alpha": "fp32", "beta": "fp32", "gamma": "fp32",
     }  # fmt: skip
     size = 4 if element == "fp32" else 2
-    tile, num_warps = TILES[size]
+    tile, num_warps, num_stages = TILES[size]
     return Launch(
         function=_symmetric,
         signature=signature,
@@ -199,7 +205,7 @@ def _launch(element: str, is_tall: bool) -> Launch:
             "DEPTH": DEPTH_BYTES // size,
         },
         num_warps=num_warps,
-        num_stages=STAGES,
+        num_stages=num_stages,
         divisible=("x", "y", "scales", "out", "rows", "width"),
         is_matrix=True,
     )
@@ -226,5 +232,6 @@ KERNEL = Kernel(
     backward_cost=backward_cost,
     # Each product's rounding is magnified 3.4 times by each later step, and the interpreter cuts bfloat16 off.
     slack={"float32": 2e-6, "bfloat16": 2.0**-5},
-    launches=(_launch("fp32", False), _launch("bf16", False), _launch("bf16", True)),
+    launches=lambda: (_launch("fp32", False), _launch("bf16", False), _launch("bf16", True)),
+    choices=(TILES,),
 )

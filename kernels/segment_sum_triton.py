@@ -22,6 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import (
     Arguments,
     Case,
@@ -29,17 +30,29 @@ from timetrial.kernels.kernel import (
     Kernel,
     Launch,
     power_of_two,
+    shape_of,
     size_in_bytes,
     unsuitable,
     warps,
 )
 
-TILE = 2_048  # values that a program looks at together
+# Values that a program looks at together, and rows of a segment that are under way together.
+SHORT = Choice(
+    kernel="segment_sum",
+    launch="sum",
+    passes="forward",
+    options=dict.fromkeys((4, 2), ((2_048, 2), (1_024, 2), (2_048, 4))),
+)
+TAKE = Choice(  # values alone
+    kernel="segment_sum",
+    launch="take",
+    passes="both",
+    options=dict.fromkeys((4, 2), ((2_048,), (1_024,), (4_096,))),
+)
 WIDEST = 512  # columns of a tile of several segments
 # Rows of a long segment that a program adds up. More would let fewer programs share a segment, and its neighbours wait
 # longer for one that is just not long; fewer would write more sums of chunks, and more programs would find none to sum.
 CHUNK = 64
-ROWS_AHEAD = 2  # of a segment that are under way together
 CHUNK_COLUMNS = 128
 
 
@@ -179,10 +192,10 @@ def _take(rows, numbers, out, size, width, ROWS: tl.constexpr, BLOCK: tl.constex
     tl.store(out + place.to(tl.int64)[:, None] * width + column[None, :], value, mask=inside)
 
 
-def _tile(width: int) -> tuple[int, int]:
+def _tile(width: int, values: int) -> tuple[int, int]:
     """Segments, or rows, and columns of what one program looks at together."""
     block = min(power_of_two(width), WIDEST)
-    return max(TILE // block, 1), block
+    return max(values // block, 1), block
 
 
 @torch.library.custom_op("timetrial::segment_sum", mutates_args=())
@@ -191,14 +204,15 @@ def _fused(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) -> Tens
     out = torch.empty((num_segments, width), dtype=rows.dtype, device=rows.device)
     if not out.numel():
         return out
-    tile, block = _tile(width)
+    values, ahead = SHORT[rows.element_size()]
+    tile, block = _tile(width, values)
     columns = min(block, CHUNK_COLUMNS)
     chunks = triton.cdiv(num_rows, CHUNK) if num_rows > CHUNK else 0
     sums = torch.empty((chunks, 2, width), dtype=torch.float32, device=rows.device)
     parts = triton.cdiv(width, columns)
     _short_and_chunks[(chunks * parts + triton.cdiv(num_segments, tile) * triton.cdiv(width, block),)](
         rows, segments, order, first, sums, out, num_rows, num_segments, chunks, width,
-        CHUNK=CHUNK, COLUMNS=columns, SEGMENTS=tile, BLOCK=block, AHEAD=ROWS_AHEAD, num_warps=warps(tile * block),
+        CHUNK=CHUNK, COLUMNS=columns, SEGMENTS=tile, BLOCK=block, AHEAD=ahead, num_warps=warps(tile * block),
     )  # fmt: skip
     if chunks:
         _long[(chunks, parts)](
@@ -219,7 +233,7 @@ def take_rows(rows_SD: Tensor, numbers_E: Tensor) -> Tensor:
     width, size = rows_SD.shape[1], len(numbers_E)
     out = torch.empty((size, width), dtype=rows_SD.dtype, device=rows_SD.device)
     if out.numel():
-        tile, block = _tile(width)
+        tile, block = _tile(width, *TAKE[rows_SD.element_size()])
         _take[(triton.cdiv(size, tile), triton.cdiv(width, block))](
             rows_SD, numbers_E, out, size, width, ROWS=tile, BLOCK=block, num_warps=warps(tile * block)
         )
@@ -258,7 +272,7 @@ def fused(rows_ED: Tensor, segments_E: Tensor, order_E: Tensor, first: Tensor) -
 def why_not(rows_ED: Tensor, segments_E: Tensor, order_E: Tensor, first: Tensor) -> str | None:
     """Why the fused form does not apply, or None."""
     if rows_ED.ndim != 2 or not segments_E.shape == order_E.shape == rows_ED.shape[:1]:
-        shapes = [tuple(tensor.shape) for tensor in (rows_ED, segments_E, order_E)]
+        shapes = shape_of(rows_ED, segments_E, order_E)
         return f"rows, segments and order are {shapes}: they should be (E, D), (E,) and (E,)"
     return unsuitable(rows_ED, segments_E, order_E, first)
 
@@ -296,7 +310,10 @@ def backward_cost(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) 
 
 
 def _launches(element: str, width: int) -> tuple[Launch, ...]:
-    tile, block = _tile(width)
+    size = 4 if element == "fp32" else 2
+    values, ahead = SHORT[size]
+    tile, block = _tile(width, values)
+    taken, taken_block = _tile(width, *TAKE[size])
     x, numbers = f"*{element}", {"segments": "*i32", "order": "*i32", "first": "*i32"}
     take = {"rows": x, "numbers": "*i32", "out": x, "size": "i32", "width": "i32"}
     both = {
@@ -305,7 +322,7 @@ def _launches(element: str, width: int) -> tuple[Launch, ...]:
     }  # fmt: skip
     long = {"sums": "*fp32", **numbers, "out": x, "num_rows": "i32", "width": "i32"}
     columns = min(block, CHUNK_COLUMNS)
-    of_both = {"CHUNK": CHUNK, "COLUMNS": columns, "SEGMENTS": tile, "BLOCK": block, "AHEAD": ROWS_AHEAD}
+    of_both = {"CHUNK": CHUNK, "COLUMNS": columns, "SEGMENTS": tile, "BLOCK": block, "AHEAD": ahead}
     return tuple(
         Launch(
             function=function,
@@ -316,7 +333,7 @@ def _launches(element: str, width: int) -> tuple[Launch, ...]:
         )
         for function, signature, constants, size in (
             (_short_and_chunks, both, of_both, tile * block),
-            (_take, take, {"ROWS": tile, "BLOCK": block}, tile * block),
+            (_take, take, {"ROWS": taken, "BLOCK": taken_block}, taken * taken_block),
             (_long, long, {"CHUNK": CHUNK, "BLOCK": columns}, CHUNK * columns),
         )
     )
@@ -340,5 +357,6 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
-    launches=tuple(launch for element in ("fp32", "bf16") for launch in _launches(element, 256)),
+    launches=lambda: tuple(launch for element in ("fp32", "bf16") for launch in _launches(element, 256)),
+    choices=(SHORT, TAKE),
 )

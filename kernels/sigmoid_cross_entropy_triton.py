@@ -21,18 +21,26 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import (
     Arguments,
     Case,
     Cost,
     Kernel,
     Launch,
+    shape_of,
     size_in_bytes,
     unsuitable,
 )
 from timetrial.kernels.plain_gradients_torch import plain_gradients
 
-BLOCK, WARPS = 1_024, 8
+# Elements of a program, and warps.
+HOW = Choice(
+    kernel="sigmoid_cross_entropy",
+    launch="both",
+    passes="both",
+    options=dict.fromkeys((4, 2), ((1_024, 8), (1_024, 4), (512, 2), (2_048, 8))),
+)
 
 
 def reference(logits_RT: Tensor, labels_RT: Tensor, weights_RT: Tensor, label_smoothing: float) -> Tensor:
@@ -83,10 +91,11 @@ def _backward(logits, labels, weights, grads, out, size, share, keep, BLOCK: tl.
 @torch.library.custom_op("timetrial::sigmoid_cross_entropy", mutates_args=())
 def _fused(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float) -> Tensor:
     losses = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
+    block, num_warps = HOW[logits.element_size()]
     if size := logits.numel():
-        _forward[(triton.cdiv(size, BLOCK),)](
+        _forward[(triton.cdiv(size, block),)](
             logits, labels, weights, losses, size, label_smoothing / labels.shape[1], 1 - label_smoothing,
-            BLOCK=BLOCK, num_warps=WARPS,
+            BLOCK=block, num_warps=num_warps,
         )  # fmt: skip
     return losses
 
@@ -101,10 +110,11 @@ def _fused_backward(
     logits: Tensor, labels: Tensor, weights: Tensor, grads: Tensor, label_smoothing: float
 ) -> Tensor:
     out = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+    block, num_warps = HOW[logits.element_size()]
     if size := logits.numel():
-        _backward[(triton.cdiv(size, BLOCK),)](
+        _backward[(triton.cdiv(size, block),)](
             logits, labels, weights, grads, out, size, label_smoothing / labels.shape[1], 1 - label_smoothing,
-            BLOCK=BLOCK, num_warps=WARPS,
+            BLOCK=block, num_warps=num_warps,
         )  # fmt: skip
     return out
 
@@ -139,7 +149,7 @@ def why_not(logits_RT: Tensor, labels_RT: Tensor, weights_RT: Tensor, label_smoo
     del label_smoothing
     tensors = (logits_RT, labels_RT, weights_RT)
     if logits_RT.ndim != 2 or any(tensor.shape != logits_RT.shape for tensor in tensors):
-        return f"shapes are {', '.join(str(tuple(tensor.shape)) for tensor in tensors)}: they should be (R, T) all"
+        return f"shapes are {shape_of(*tensors)}: they should be (R, T) all"
     return unsuitable(*tensors)
 
 
@@ -180,12 +190,13 @@ def backward_cost(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothi
 def _launches(element: str) -> tuple[Launch, ...]:
     read = {"logits": f"*{element}", "labels": "*fp32", "weights": "*fp32"}
     numbers = {"size": "i32", "share": "fp32", "keep": "fp32"}
+    block, num_warps = HOW[4 if element == "fp32" else 2]
     return tuple(
         Launch(
             function=function,
             signature={**read, **written, **numbers},
-            constants={"BLOCK": BLOCK},
-            num_warps=WARPS,
+            constants={"BLOCK": block},
+            num_warps=num_warps,
             divisible=(*read, *written, "size"),
         )
         for function, written in (
@@ -213,5 +224,6 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
-    launches=(*_launches("fp32"), *_launches("bf16")),
+    launches=lambda: (*_launches("fp32"), *_launches("bf16")),
+    choices=(HOW,),
 )

@@ -22,6 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import (
     Arguments,
     Case,
@@ -34,10 +35,19 @@ from timetrial.kernels.kernel import (
 )
 from timetrial.kernels.plain_gradients_torch import plain_gradients
 
-# The most logits that a program looks at together, and its warps, by the size of a logit: of those tried on an H200 the
-# fastest.
-FORWARD = {4: (4_096, 4), 2: (4_096, 4)}
-BACKWARD = {4: (1_024, 2), 2: (1_024, 2)}
+# The most logits that a program looks at together, and its warps: 8 to 32 logits a thread.
+FORWARD = Choice(
+    kernel="softmax_cross_entropy",
+    launch="forward",
+    passes="forward",
+    options=dict.fromkeys((4, 2), ((4_096, 4), (4_096, 8), (8_192, 8))),
+)
+BACKWARD = Choice(
+    kernel="softmax_cross_entropy",
+    launch="backward",
+    passes="both",
+    options=dict.fromkeys((4, 2), ((1_024, 2), (2_048, 4), (2_048, 8))),
+)
 GROUP = 8  # of logits that are read at a time: 16 bytes of bfloat16
 
 
@@ -323,10 +333,11 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
-    launches=tuple(
+    launches=lambda: tuple(
         launch
         for element, size in (("fp32", 4), ("bf16", 2))
         for whole in ("num_classes", "rows")
         for launch in _launches(element, size, whole)
     ),
+    choices=(FORWARD, BACKWARD),
 )

@@ -34,16 +34,25 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from timetrial.kernels.kernel import Arguments, Case, Cost, Kernel, Launch, size_in_bytes, unsuitable
+from timetrial.kernels.choice import Choice
+from timetrial.kernels.kernel import (
+    Arguments,
+    Case,
+    Cost,
+    Kernel,
+    Launch,
+    shape_of,
+    size_in_bytes,
+    unsuitable,
+)
 from timetrial.kernels.plain_gradients_torch import plain_gradients
 
 WINDOW = 7  # pixels on a side
 C1, C2 = 0.01**2, 0.03**2
-# Of 314 x 314 windows: 5 blocks of 64 columns and 10 strips of 32 rows waste 4 %, and are 12,800 programs of two warps
-# for 256 images. A program reads 38 rows.
-BLOCK = 64
-ROWS = 32
-WARPS = 2
+# Columns, rows and warps of a program. Of 314 x 314 windows, 5 blocks of 64 columns and 10 strips of 32 rows waste 4 %,
+# and are 12,800 programs of two warps for 256 images. A program reads 38 rows.
+OPTIONS = ((64, 32, 2), (64, 64, 2), (128, 32, 4))
+HOW = Choice(kernel="ssim", launch="both", passes="both", options=dict.fromkeys((4, 2), OPTIONS))
 
 
 def reference(
@@ -217,20 +226,27 @@ def _backward(
         r0, r1, r2, r3, r4, r5 = r1, r2, r3, r4, r5, r
 
 
-def _grid(batch: int, down: int, across: int) -> tuple[int, int]:
-    return batch * triton.cdiv(down, ROWS), triton.cdiv(across, BLOCK)
+def _how(element_size: int) -> dict[str, int]:
+    block, rows, num_warps = HOW[element_size]
+    return {"WINDOW": WINDOW, "ROWS": rows, "BLOCK": block, "num_warps": num_warps}
+
+
+def _strips(down: int, across: int, how: dict[str, int]) -> tuple[int, int]:
+    """Strips and blocks of an image."""
+    return triton.cdiv(down, how["ROWS"]), triton.cdiv(across, how["BLOCK"])
 
 
 @torch.library.custom_op("timetrial::ssim", mutates_args=())
 def _fused(images: Tensor, targets: Tensor, mean: Tensor, std: Tensor, data_range: Tensor) -> Tensor:
     batch, height, width = images.shape
     down, across = height - WINDOW + 1, width - WINDOW + 1
-    strips, blocks = _grid(1, down, across)
+    how = _how(images.element_size())
+    strips, blocks = _strips(down, across, how)
     sums = torch.empty((batch, strips * blocks), dtype=torch.float32, device=images.device)
     if batch:
         _forward[(batch * strips, blocks)](
             images, targets, mean, std, data_range, sums, height, width, strips, 0,
-            STORES_SUMMANDS=False, C1=C1, C2=C2, WINDOW=WINDOW, ROWS=ROWS, BLOCK=BLOCK, num_warps=WARPS,
+            STORES_SUMMANDS=False, C1=C1, C2=C2, **how,
         )  # fmt: skip
     return (sums.sum(1) / (down * across)).clamp(-1, 1)
 
@@ -250,15 +266,16 @@ def _fused_backward(
     size = batch * down * across
     maps = torch.empty((4, size), dtype=torch.float32, device=images.device)
     of_images, of_targets = torch.empty_like(images), torch.empty_like(targets)
+    how = _how(images.element_size())
     if batch:
-        _forward[_grid(batch, down, across)](
-            images, targets, mean, std, data_range, maps, height, width, triton.cdiv(down, ROWS), size,
-            STORES_SUMMANDS=True, C1=C1, C2=C2, WINDOW=WINDOW, ROWS=ROWS, BLOCK=BLOCK, num_warps=WARPS,
+        strips, blocks = _strips(down, across, how)
+        _forward[(batch * strips, blocks)](
+            images, targets, mean, std, data_range, maps, height, width, strips, size,
+            STORES_SUMMANDS=True, C1=C1, C2=C2, **how,
         )  # fmt: skip
-        _backward[_grid(batch, height, width)](
-            images, targets, std, data_range, maps, grads, of_images, of_targets,
-            height, width, triton.cdiv(height, ROWS), size,
-            WINDOW=WINDOW, ROWS=ROWS, BLOCK=BLOCK, num_warps=WARPS,
+        strips, blocks = _strips(height, width, how)
+        _backward[(batch * strips, blocks)](
+            images, targets, std, data_range, maps, grads, of_images, of_targets, height, width, strips, size, **how
         )  # fmt: skip
     return of_images, of_targets
 
@@ -300,7 +317,7 @@ def why_not(
     facts = (mean_B, std_B, data_range_B)
     if images_BHW.ndim != 3 or images_BHW.shape != targets_BHW.shape or min(images_BHW.shape[1:]) < WINDOW:
         return (
-            f"images are {tuple(images_BHW.shape)} and targets {tuple(targets_BHW.shape)}: both should be (B, H, W), "
+            f"images are {shape_of(images_BHW)} and targets {shape_of(targets_BHW)}: both should be (B, H, W), "
             f"H and W at least {WINDOW}"
         )
     if torch.is_grad_enabled() and any(fact.requires_grad for fact in facts):
@@ -340,13 +357,14 @@ def _launches(element: str) -> tuple[Launch, ...]:
     sizes = {"height": "i32", "width": "i32", "strips": "i32", "size": "i32"}
     forward = {**images, "mean": number, **facts, "out": number, **sizes}
     backward = {**images, **facts, "maps": number, "grads": number, "of_images": x, "of_targets": x, **sizes}
-    tile = {"WINDOW": WINDOW, "ROWS": ROWS, "BLOCK": BLOCK}
+    tile = _how(4 if element == "fp32" else 2)
+    num_warps = tile.pop("num_warps")
     return tuple(
         Launch(
             function=function,
             signature=signature,
             constants=constants | tile,
-            num_warps=WARPS,
+            num_warps=num_warps,
             divisible=tuple(name for name in signature if name not in ("strips", "size")),
             is_vectorised=False,  # windows begin at every pixel: neighbours load from neighbouring addresses
         )
@@ -365,7 +383,7 @@ KERNEL = Kernel(
     why_not=why_not,
     cases=(
         _case("plain", 2, 9, 12),
-        _case("ragged", 1, ROWS + 8, BLOCK + 8),
+        _case("ragged", 1, 32 + 8, 64 + 8),
         _case("one window", 3, 7, 7),
         _case("no rows", 0, 8, 8),
         _case("100 data ranges above", 2, 9, 10, level=600.0),
@@ -376,5 +394,6 @@ KERNEL = Kernel(
     ),
     forward_cost=forward_cost,
     backward_cost=backward_cost,
-    launches=tuple(launch for element in ("fp32", "bf16") for launch in _launches(element)),
+    launches=lambda: tuple(launch for element in ("fp32", "bf16") for launch in _launches(element)),
+    choices=(HOW,),
 )

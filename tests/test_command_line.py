@@ -72,6 +72,7 @@ def test_the_options_are_these_and_no_others() -> None:
         "check": {"--framework", "--no-step"},
         "list": {"--markdown"},
         "data": set(),
+        "tune": set(),
     }  # fmt: skip
 
 

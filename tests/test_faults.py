@@ -14,6 +14,7 @@ from timetrial.engine import books, referee
 from timetrial.engine.crew import LocalCrew
 from timetrial.engine.link import ProcessLink
 from timetrial.engine.referee import Patience
+from timetrial.kernels.used import uses
 from timetrial.workloads import WORKLOADS
 
 # Trains, and does `FAULT` at step 30; each step takes long enough that evaluations come before.
@@ -74,7 +75,7 @@ def _parameter_names() -> list[str]:
     ],
 )
 def test_a_submission_that_cannot_be_set_up(track: Track, source: str, reason: str) -> None:
-    with LocalCrew(WORKLOADS) as local:
+    with LocalCrew(WORKLOADS, uses) as local:
         track.crew = local
         record = track.race(track.plan("\n" + source, in_process=True))
     assert record.status == "crashed" and reason in record.reason

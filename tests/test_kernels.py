@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -16,6 +17,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
+    from timetrial.kernels import used
     from timetrial.kernels.all_triton import KERNELS, LAUNCHES
     from timetrial.kernels.exactness_torch import copies, exactness, made, results
 
@@ -118,6 +120,28 @@ def test_compilation_traces_through_a_kernel(name, case):
         assert torch.equal(ours, theirs)
 
 
+def test_it_is_noted_once_in_which_form_compiled_code_runs_a_kernel():
+    softmax, norm = (
+        replace(KERNELS[name], name=f"traced {name}") for name in ("softmax_cross_entropy", "layer_norm")
+    )
+    arguments = made(softmax.cases[0], "float32", CPU)
+    form = torch.compile(lambda *given: softmax(*given) + 1, fullgraph=True, backend="aot_eager")
+    with mock.patch.dict(used._uses, clear=True):
+        form(*arguments)
+        (noted,) = used.uses()["traced softmax_cross_entropy"]
+        assert noted.startswith("plain: ") and "cpu" in noted
+        used._uses.clear()
+        form(*arguments)
+        assert not used.uses()
+
+        @partial(torch.compile, fullgraph=True, backend="aot_eager", dynamic=True)
+        def of_long_rows(x_RD):
+            return norm(x_RD, None, torch.ones(x_RD.shape[1]), None, 1e-6, True)
+
+        of_long_rows(torch.randn(3, 9_000))
+        assert "at most 8192" in used.uses()["traced layer_norm"][0]
+
+
 class Operators(TorchDispatchMode):
     """Notes each call of an operator of ours."""
 
@@ -211,21 +235,26 @@ def test_no_two_variables_of_a_loop_begin_as_one_value(function):
             assert not {target.id, value.id} <= changed, f"{target.id} = {value.id}"
 
 
-@pytest.mark.parametrize("target", [pytest.param("sm_80", marks=pytest.mark.slow), "sm_90"])
-def test_every_kernel_compiles_ahead_of_time_into_code_without_faults(target):
+@pytest.mark.parametrize(
+    "arguments",
+    [["--target", "sm_90"], pytest.param(["--options"], marks=pytest.mark.slow)],
+    ids=["as launched, for sm_90", "in all options, for all targets"],
+)
+def test_every_kernel_compiles_ahead_of_time_into_code_without_faults(arguments):
     script = Path(__file__).parents[1] / "benchmarks" / "kernel_code.py"
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, script, "--target", target]
+    command = [sys.executable, script, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    lines = [line for line in done.stdout.splitlines() if target in line]
-    assert len(lines) == sum(len(launches) for launches in LAUNCHES.values())
+    lines = [line for line in done.stdout.splitlines() if "sm_90" in line]
+    as_launched = sum(len(launches()) for launches in LAUNCHES.values())
+    assert len(lines) > as_launched if "--options" in arguments else len(lines) == as_launched
 
 
 def test_code_that_falls_short_is_told_from_code_that_does_not():
     from timetrial.kernels.ahead_of_time_triton import Report, faults
 
-    launch = KERNELS["softmax_cross_entropy"].launches[0]
+    launch = KERNELS["softmax_cross_entropy"].launches()[0]
     good = Report(
         target="sm_90", registers=32, spills=0, shared_bytes=0, wide_loads=4, loads=4, matrix_instructions=0
     )

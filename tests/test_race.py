@@ -12,6 +12,7 @@ from timetrial.engine.crew import LocalCrew, ProcessCrew
 from timetrial.engine.ledger import Account, totals_of
 from timetrial.engine.records import LEDGER_END, TrialDirectory, TrialRecord, read_ledger, read_trial
 from timetrial.engine.trial import TrialPlan
+from timetrial.kernels.used import uses
 from timetrial.workloads import WORKLOADS
 
 
@@ -155,7 +156,7 @@ def test_the_ledger_file_says_the_same_as_the_record(told: Told) -> None:
 
 def test_a_race_in_one_process_is_marked_unofficial(track: Track) -> None:
     plan = track.plan(max_steps=3, in_process=True)
-    with LocalCrew(WORKLOADS) as local:
+    with LocalCrew(WORKLOADS, uses) as local:
         track.crew = local
         record = track.race(plan)
     assert record.status == "completed" and record.steps == 3 and record.evaluations == 1

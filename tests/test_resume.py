@@ -15,15 +15,17 @@ from timetrial.engine.records import TrialRecord, read_ledger
 from timetrial.engine.study import require_free, state_of
 from timetrial.engine.trial import TrialPlan
 
-# Dies once at step 30; the second sitting finds the file and goes on.
+# Dies once at step 30; the second sitting finds the file and goes on. Each uses a kernel in a form of its own.
 DIES_ONCE = """
     import pathlib
+    from timetrial.kernels.used import note_form
     mark = pathlib.Path(__file__).parent / "died"
     logged = pathlib.Path(__file__).parent / "steps"
 
     def after(global_step):
         with open(logged, "a") as file:
             print(global_step, file=file)
+        note_form("a_kernel", "there is a reason" if mark.exists() else None)
         time.sleep(0.01)
         if global_step == 30 and not mark.exists():
             mark.touch()
@@ -85,7 +87,12 @@ def test_a_killed_trial_goes_on_and_ends_as_if_it_had_not_been(
     assert sum(second.accounts.values()) == second.wall_ns
     assert sum(second.breakdown.values()) == second.submission_ns
     assert second.breakdown["broken_off"] >= (30 - saved) * 0.01e9
-    times = [entry.t for entry in read_ledger(plan.directory.ledger)]
+    assert first.kernels == {"a_kernel": ["fused"]}
+    assert second.kernels == {"a_kernel": ["fused", "plain: there is a reason"]}
+    entries = read_ledger(plan.directory.ledger)
+    noted = [entry.note["kernels"] for entry in entries if "kernels" in entry.note]
+    assert noted == [first.kernels, second.kernels]
+    times = [entry.t for entry in entries]
     assert times == sorted(times)
     resumed_loss = track.observer.rows[-1]["validation/loss"]
 

@@ -13,6 +13,7 @@ _COMMANDS = {
     "check": "say everything about a submission that can be said without a race",
     "list": "show workloads, submissions or suites",
     "data": "fetch and convert the data that workloads need",
+    "tune": "find out how kernels run fastest on this machine's GPU",
 }
 
 

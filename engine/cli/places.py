@@ -10,12 +10,17 @@ from timetrial.workloads import SUITES, WORKLOADS
 
 
 def home() -> Path:
-    """Prepared data, calibrations and compiled judges: `$TIMETRIAL_HOME`, else a cache folder of the user."""
+    """Data, calibrations, compiled judges and tuned kernels: `$TIMETRIAL_HOME`, else a cache folder of the user."""
     chosen = os.environ.get("TIMETRIAL_HOME")
     if chosen:
         return Path(chosen).expanduser().resolve()
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches).resolve() / "timetrial"
+
+
+def kernels_folder() -> Path:
+    """What `timetrial tune` found out of this machine's GPUs."""
+    return home() / "kernels"
 
 
 def data_folder(given: Path | None) -> Path:

@@ -122,18 +122,22 @@ def command(
 def _race(plans: list[Any], data: Path, *, in_process: bool, resume: bool) -> list[Any]:
     """Fetch data, calibrate, race all plans, and show it."""
     from timetrial.engine.cli import fetch
+    from timetrial.engine.cli.places import kernels_folder
     from timetrial.engine.cli.watch import Watch
     from timetrial.engine.crew import LocalCrew, ProcessCrew
     from timetrial.engine.forecast import Forecast
     from timetrial.engine.referee import Patience
     from timetrial.engine.study import Entry, race, state_of
+    from timetrial.kernels.choice import keep_in
+    from timetrial.kernels.used import uses
     from timetrial.workloads import WORKLOADS
 
     for facts in {plan.facts.name: plan.facts for plan in plans}.values():
         fetch.prepare(facts, data)
     watch = Watch()
     patience = Patience()
-    with LocalCrew(WORKLOADS) if in_process else ProcessCrew() as crew:
+    keep_in(kernels_folder())  # in this process; a racer and a judge do it themselves
+    with LocalCrew(WORKLOADS, uses) if in_process else ProcessCrew() as crew:
         paces = {
             plan.facts.name: _pace(plan, crew, patience, watch)
             for plan in {plan.facts.name: plan for plan in plans}.values()
