@@ -38,6 +38,7 @@ from torch import Tensor
 
 from timetrial.kernels.choice import Choice
 from timetrial.kernels.column_sums_triton import column_sums
+from timetrial.kernels.exponential_triton import sigmoid
 from timetrial.kernels.kernel import (
     Arguments,
     Case,
@@ -79,22 +80,15 @@ def reference(a_BTD: Tensor, b_BTD: Tensor, padding_BT: Tensor, weight_DK: Tenso
 
 
 @triton.jit
-def _row(x, batch, frame, frames, width, column, inside):
+def _row(x, at, frame, frames, column, inside):
     """0 before the first frame and after the last."""
-    at = (batch.to(tl.int64) * frames + frame) * width + column
-    return tl.load(x + at, mask=inside & (frame >= 0) & (frame < frames), other=0.0)
+    return tl.load(x + at + column, mask=inside & (frame >= 0) & (frame < frames), other=0.0)
 
 
 @triton.jit
 def _mask(padding, batch, frame, frames):
     is_frame = (frame >= 0) & (frame < frames)
     return 1 - tl.load(padding + batch.to(tl.int64) * frames + frame, mask=is_frame, other=1.0).to(tl.float32)
-
-
-@triton.jit
-def _sigmoid(x):
-    """At -80 it is 2e-35, and below as at -80, so that nothing overflows."""
-    return 1 / (1 + tl.exp(tl.minimum(-x, 80.0, propagate_nan=tl.PropagateNan.ALL)))
 
 
 @triton.jit
@@ -113,25 +107,35 @@ def _forward(
     w0, w1 = _weight(weight, column, inside, 0, TAPS), _weight(weight, column, inside, 1, TAPS)
     w2, w3 = _weight(weight, column, inside, 2, TAPS), _weight(weight, column, inside, 3, TAPS)
     w4 = _weight(weight, column, inside, 4, TAPS)
-    # Each made for itself: of two names of one value, Triton's compiler takes what a loop changes for unchanged.
-    g0, g1 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
-    g2, g3 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    # What is there of the next four sums: a frame ends one, and adding to the others moves them up. Each is made for
+    # itself: of two names of one value, Triton's compiler takes what a loop changes for unchanged.
+    y0, y1 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    y2, y3 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     last = tl.minimum(first + FRAMES, frames)
     # Two frames are under way while one is reckoned with.
-    a_next = _row(a, batch, first - 2, frames, width, column, inside)
-    b_next = _row(b, batch, first - 2, frames, width, column, inside)
-    a_after = _row(a, batch, first - 1, frames, width, column, inside)
-    b_after = _row(b, batch, first - 1, frames, width, column, inside)
+    at = (batch.to(tl.int64) * frames + first - 2) * width
+    a_next, b_next = (
+        _row(a, at, first - 2, frames, column, inside),
+        _row(b, at, first - 2, frames, column, inside),
+    )
+    at += width
+    a_after, b_after = (
+        _row(a, at, first - 1, frames, column, inside),
+        _row(b, at, first - 1, frames, column, inside),
+    )
     for frame in tl.range(first - 2, last + 2, loop_unroll_factor=UNROLL):
         value, gate = a_next.to(tl.float32), b_next.to(tl.float32)
         a_next, b_next = a_after, b_after
-        a_after = _row(a, batch, frame + 2, frames, width, column, inside)
-        b_after = _row(b, batch, frame + 2, frames, width, column, inside)
-        g4 = value * _sigmoid(gate) * _mask(padding, batch, frame, frames)
-        out = w0 * g0 + w1 * g1 + w2 * g2 + w3 * g3 + w4 * g4
-        at = (batch.to(tl.int64) * frames + frame - 2) * width + column
-        tl.store(y + at, out.to(y.dtype.element_ty), mask=inside & (frame - 2 >= first))
-        g0, g1, g2, g3 = g1, g2, g3, g4
+        at += width
+        a_after, b_after = (
+            _row(a, at, frame + 2, frames, column, inside),
+            _row(b, at, frame + 2, frames, column, inside),
+        )
+        g = value * sigmoid(gate) * _mask(padding, batch, frame, frames)
+        out, y0, y1, y2, y3 = y0 + w4 * g, y1 + w3 * g, y2 + w2 * g, y3 + w1 * g, w0 * g
+        tl.store(
+            y + (at - 4 * width) + column, out.to(y.dtype.element_ty), mask=inside & (frame - 2 >= first)
+        )
 
 
 @triton.jit
@@ -148,28 +152,34 @@ def _backward(
     s0, s1 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     s2, s3 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     s4 = tl.zeros((BLOCK,), tl.float32)
-    d0 = _row(grads, batch, first - 2, frames, width, column, inside).to(tl.float32)
-    d1 = _row(grads, batch, first - 1, frames, width, column, inside).to(tl.float32)
-    d2 = _row(grads, batch, first, frames, width, column, inside).to(tl.float32)
-    d3 = _row(grads, batch, first + 1, frames, width, column, inside).to(tl.float32)
-    d_next = _row(grads, batch, first + 2, frames, width, column, inside)
-    a_next = _row(a, batch, first, frames, width, column, inside)
-    b_next = _row(b, batch, first, frames, width, column, inside)
-    d_after = _row(grads, batch, first + 3, frames, width, column, inside)
-    a_after = _row(a, batch, first + 1, frames, width, column, inside)
-    b_after = _row(b, batch, first + 1, frames, width, column, inside)
+    at = (batch.to(tl.int64) * frames + first) * width
+    d0 = _row(grads, at - 2 * width, first - 2, frames, column, inside).to(tl.float32)
+    d1 = _row(grads, at - width, first - 1, frames, column, inside).to(tl.float32)
+    d2 = _row(grads, at, first, frames, column, inside).to(tl.float32)
+    d3 = _row(grads, at + width, first + 1, frames, column, inside).to(tl.float32)
+    d_next = _row(grads, at + 2 * width, first + 2, frames, column, inside)
+    a_next, b_next = _row(a, at, first, frames, column, inside), _row(b, at, first, frames, column, inside)
+    d_after = _row(grads, at + 3 * width, first + 3, frames, column, inside)
+    at += width
+    a_after, b_after = (
+        _row(a, at, first + 1, frames, column, inside),
+        _row(b, at, first + 1, frames, column, inside),
+    )
     for frame in tl.range(first, tl.minimum(first + FRAMES, frames), loop_unroll_factor=UNROLL):
-        d4, value, gate = d_next.to(tl.float32), a_next.to(tl.float32), _sigmoid(b_next.to(tl.float32))
+        d4, value, gate = d_next.to(tl.float32), a_next.to(tl.float32), sigmoid(b_next.to(tl.float32))
         d_next, a_next, b_next = d_after, a_after, b_after
-        d_after = _row(grads, batch, frame + 4, frames, width, column, inside)
-        a_after = _row(a, batch, frame + 2, frames, width, column, inside)
-        b_after = _row(b, batch, frame + 2, frames, width, column, inside)
-        mask = _mask(padding, batch, frame, frames)
-        g = value * gate * mask
-        h = mask * (w4 * d0 + w3 * d1 + w2 * d2 + w1 * d3 + w0 * d4)
-        at = (batch.to(tl.int64) * frames + frame) * width + column
-        tl.store(of_a + at, (h * gate).to(of_a.dtype.element_ty), mask=inside)
-        tl.store(of_b + at, (h * value * gate * (1 - gate)).to(of_b.dtype.element_ty), mask=inside)
+        to = at - width
+        at += width
+        d_after = _row(grads, at + 2 * width, frame + 4, frames, column, inside)
+        a_after, b_after = (
+            _row(a, at, frame + 2, frames, column, inside),
+            _row(b, at, frame + 2, frames, column, inside),
+        )
+        open_ = gate * _mask(padding, batch, frame, frames)
+        g = value * open_
+        h = open_ * (w4 * d0 + w3 * d1 + w2 * d2 + w1 * d3 + w0 * d4)
+        tl.store(of_a + to + column, h.to(of_a.dtype.element_ty), mask=inside)
+        tl.store(of_b + to + column, (h * value * (1 - gate)).to(of_b.dtype.element_ty), mask=inside)
         s0, s1, s2, s3, s4 = s0 + g * d4, s1 + g * d3, s2 + g * d2, s3 + g * d1, s4 + g * d0
         d0, d1, d2, d3 = d1, d2, d3, d4
     begin = sums + tl.program_id(0).to(tl.int64) * TAPS * width + column

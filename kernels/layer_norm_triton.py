@@ -93,7 +93,7 @@ def _forward(
     if not IS_RMS:
         mean = tl.sum(value, 1) / width
     centred = tl.where(inside, value - mean[:, None], 0.0)
-    inverse = 1 / tl.sqrt(tl.sum(centred * centred, 1) / width + eps)
+    inverse = tl.rsqrt(tl.sum(centred * centred, 1) / width + eps)
     s = tl.load(scale + column, mask=column < width, other=0.0).to(tl.float32)
     out = centred * inverse[:, None] * s[None, :]
     if HAS_BIAS:
@@ -127,15 +127,17 @@ def _backward(
         h_ahead, g_ahead = _ahead(h, grads, tile + num_programs, rows, width, ROWS, BLOCK)
         mean = tl.load(means + row, mask=row < rows, other=0.0)
         inverse = tl.load(inverses + row, mask=row < rows, other=0.0)
-        u = tl.where(inside, (value - mean[:, None]) * inverse[:, None], 0.0)
+        u = (value - mean[:, None]) * inverse[:, None]  # behind the row's end g, and with it c, is 0
         of_scale += g * u
         if HAS_BIAS:
             of_bias += g
         c = g * s[None, :]
-        left = c - u * (tl.sum(c * u, 1) / width)[:, None]
-        if not IS_RMS:
-            left -= (tl.sum(c, 1) / width)[:, None]
-        gradient = left * inverse[:, None]
+        scaled = inverse / width
+        if IS_RMS:
+            gradient = c * inverse[:, None] - u * (tl.sum(c * u, 1) * scaled)[:, None]
+        else:
+            of_u, of_one = tl.split(tl.sum(tl.join(c * u, c), 1))
+            gradient = c * inverse[:, None] - (of_one * scaled)[:, None] - u * (of_u * scaled)[:, None]
         if HAS_RESIDUAL:
             gradient += tl.load(grads_h + at, mask=inside, other=0.0).to(tl.float32)
         tl.store(out + at, gradient.to(out.dtype.element_ty), mask=inside)

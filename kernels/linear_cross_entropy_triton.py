@@ -89,7 +89,10 @@ def _losses_and_gradients(
             gradient = tl.zeros((BLOCK,), tl.float32)
             if weight != 0:
                 z = tl.load(begin + at, mask=at < width, other=0.0).to(tl.float32)
-                gradient = logit_gradient(z, at, label, weight, shift, log_total, num_classes, smoothing)
+                has_label = (label >= first) & (label < first + BLOCK)
+                gradient = logit_gradient(
+                    z, at, label, has_label, weight, shift, log_total, num_classes, smoothing
+                )
                 gradient = tl.where(at < num_classes, gradient, 0.0)
             tl.store(begin + at, gradient.to(logits.dtype.element_ty), mask=at < width)
 

@@ -91,7 +91,7 @@ def _normalise(
     counts = which_count(mask, tl.program_id(0), rows, ROWS)[:, None]
     at = places(tl.program_id(0), column, width, ROWS)
     value = tl.load(x + at, mask=counts & exists[None, :], other=0.0).to(tl.float32)
-    gain = (1 + _read(weight, column, exists)) / tl.sqrt(_read(variance, column, exists) + eps)
+    gain = (1 + _read(weight, column, exists)) * tl.rsqrt(_read(variance, column, exists) + eps)
     out = (value - _read(mean, column, exists)) * gain + _read(bias, column, exists)
     inside = (at < rows.to(tl.int64) * width) & exists[None, :]
     tl.store(y + at, tl.where(counts, out, 0.0).to(y.dtype.element_ty), mask=inside)
@@ -100,20 +100,21 @@ def _normalise(
 @triton.jit
 def _sums(
     x, mask, grads, mean, variance, of_weight, of_bias, rows, width, num_programs, eps,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, UNROLL: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, UNROLL: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Gradients of weights and biases of a program's frames."""
     program = tl.program_id(0)
     column, exists = columns_of_block(width, BLOCK)
     m = _read(mean, column, exists)
     total, total_u = tl.zeros((ROWS, BLOCK), tl.float32), tl.zeros((ROWS, BLOCK), tl.float32)
-    for tile in tl.range(program, tl.cdiv(rows, ROWS), num_programs, loop_unroll_factor=UNROLL):
+    for tile in tl.range(
+        program, tl.cdiv(rows, ROWS), num_programs, loop_unroll_factor=UNROLL, num_stages=STAGES
+    ):
         g, _, _ = read_frames(grads, mask, tile, column, exists, rows, width, ROWS)
         value, _, _ = read_frames(x, mask, tile, column, exists, rows, width, ROWS)
         total += g
         total_u += g * (value - m)
-    inverse = 1 / tl.sqrt(_read(variance, column, exists) + eps)
-    total_u *= inverse
+    total_u *= tl.rsqrt(_read(variance, column, exists) + eps)
     tl.store(of_weight + program * width + column, tl.sum(total_u, 0), mask=exists)
     tl.store(of_bias + program * width + column, tl.sum(total, 0), mask=exists)
 
@@ -127,11 +128,15 @@ def _backward(
     counts = which_count(mask, tl.program_id(0), rows, ROWS)[:, None]
     at = places(tl.program_id(0), column, width, ROWS)
     g = tl.load(grads + at, mask=counts & exists[None, :], other=0.0).to(tl.float32)
-    inverse = 1 / tl.sqrt(_read(variance, column, exists) + eps)
-    u = tl.load(x + at, mask=counts & exists[None, :], other=0.0).to(tl.float32)
-    u = (u - _read(mean, column, exists)) * inverse
-    left = g - (_read(of_bias, column, exists) + u * _read(of_weight, column, exists)) / tl.load(number)
-    gradient = left * inverse * (1 + _read(weight, column, exists))
+    value = tl.load(x + at, mask=counts & exists[None, :], other=0.0).to(tl.float32)
+    # What is of a column, once for all its rows.
+    inverse, each = tl.rsqrt(_read(variance, column, exists) + eps), 1 / tl.load(number)
+    of_one, of_value = (
+        _read(of_bias, column, exists) * each,
+        _read(of_weight, column, exists) * inverse * each,
+    )
+    gain = inverse * (1 + _read(weight, column, exists))
+    gradient = (g - of_one - (value - _read(mean, column, exists)) * of_value) * gain
     inside = (at < rows.to(tl.int64) * width) & exists[None, :]
     tl.store(out + at, tl.where(counts, gradient, 0.0).to(out.dtype.element_ty), mask=inside)
 

@@ -20,15 +20,15 @@ from torch import Tensor
 from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import MOST_WARPS, Launch, power_of_two, warps
 
-# Of a pass that sums: values that a program sums up together, programs (two to eight for each multiprocessor), and
-# tiles whose loads are under way together.
+# Of a pass that sums: values that a program sums up together, programs (two to eight for each multiprocessor), tiles
+# whose loads are under way together, and stages: with several, the next tiles are copied to shared memory meanwhile.
 SUMS = Choice(
     kernel="masked_batch_norm",
     launch="sums",
     passes="both",
     options={
-        4: ((2_048, 528, 2), (2_048, 1_056, 2), (4_096, 264, 2)),
-        2: ((2_048, 528, 4), (2_048, 1_056, 2), (4_096, 264, 2)),
+        4: ((2_048, 528, 2, 1), (2_048, 1_056, 2, 1), (2_048, 528, 1, 4)),
+        2: ((2_048, 528, 4, 1), (2_048, 1_056, 2, 1), (2_048, 528, 1, 4)),
     },
 )
 WIDEST = {4: 64, 2: 128}  # columns of a tile, by the size of an element: 256 bytes
@@ -75,7 +75,7 @@ def _origin(x, mask, rows, column, exists):
 @triton.jit
 def _moments(
     x, mask, numbers, means, squares, rows, width, num_programs,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, UNROLL: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, UNROLL: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Of a program's frames: how many there are, their mean, and the sum of their squared differences from it."""
     program = tl.program_id(0)
@@ -88,7 +88,9 @@ def _moments(
     near = tl.where(is_near, near, tl.where(is_other, other, origin))
     number = tl.zeros((ROWS,), tl.float32)
     total, square = tl.zeros((ROWS, BLOCK), tl.float32), tl.zeros((ROWS, BLOCK), tl.float32)
-    for tile in tl.range(program, tl.cdiv(rows, ROWS), num_programs, loop_unroll_factor=UNROLL):
+    for tile in tl.range(
+        program, tl.cdiv(rows, ROWS), num_programs, loop_unroll_factor=UNROLL, num_stages=STAGES
+    ):
         value, counts, inside = read_frames(x, mask, tile, column, exists, rows, width, ROWS)
         number += counts.to(tl.float32)
         away = tl.where(inside, value - near, 0.0)
@@ -147,14 +149,14 @@ def tile_of(width: int, values: int, element_size: int) -> dict[str, int]:
 
 def summing_how(width: int, element_size: int) -> dict[str, int]:
     """Constants of a pass that sums."""
-    values, _, unroll = SUMS[element_size]
-    return {**tile_of(width, values, element_size), "UNROLL": unroll}
+    values, _, unroll, stages = SUMS[element_size]
+    return {**tile_of(width, values, element_size), "UNROLL": unroll, "STAGES": stages}
 
 
 def summing(x: Tensor) -> tuple[tuple[int, int], dict[str, int]]:
     """Programs that sum over several tiles, one where there is none to sum over, and how they run."""
     (rows, width), size = x.shape, x.element_size()
-    _, programs, _ = SUMS[size]
+    _, programs, _, _ = SUMS[size]
     how = summing_how(width, size)
     blocks = triton.cdiv(width, how["BLOCK"])
     few = min(triton.cdiv(rows, how["ROWS"]), triton.cdiv(programs, blocks))

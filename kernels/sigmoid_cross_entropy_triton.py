@@ -22,6 +22,7 @@ import triton.language as tl
 from torch import Tensor
 
 from timetrial.kernels.choice import Choice
+from timetrial.kernels.exponential_triton import exp
 from timetrial.kernels.kernel import (
     Arguments,
     Case,
@@ -70,7 +71,7 @@ def _read(logits, labels, weights, block, size, share, keep, BLOCK: tl.constexpr
 @triton.jit
 def _forward(logits, labels, weights, losses, size, share, keep, BLOCK: tl.constexpr):
     at, inside, w, z, t = _read(logits, labels, weights, tl.program_id(0), size, share, keep, BLOCK)
-    e = tl.exp(-tl.abs(z))
+    e = exp(-tl.abs(z))
     u = 1.0 + e
     log_u = tl.where(u == 1.0, e, tl.log(u) * (e / tl.where(u == 1.0, 1.0, u - 1.0)))
     highest = tl.maximum(z, 0.0, propagate_nan=tl.PropagateNan.ALL)
@@ -83,8 +84,9 @@ def _backward(logits, labels, weights, grads, out, size, share, keep, BLOCK: tl.
     block = tl.num_programs(0) - 1 - tl.program_id(0)
     at, inside, w, z, t = _read(logits, labels, weights, block, size, share, keep, BLOCK)
     g = tl.load(grads + at, mask=inside, other=0.0)
-    e = tl.exp(-tl.abs(z))
-    p = tl.where(z >= 0, 1.0, e) / (1.0 + e)
+    e = exp(-tl.abs(z))
+    root = tl.rsqrt(1.0 + e)
+    p = tl.where(z >= 0, 1.0, e) * root * root
     tl.store(out + at, (g * w * (p - t)).to(out.dtype.element_ty), mask=inside)
 
 

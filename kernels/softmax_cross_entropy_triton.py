@@ -23,6 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from timetrial.kernels.choice import Choice
+from timetrial.kernels.exponential_triton import LN_2, LOG2_E
 from timetrial.kernels.kernel import (
     Arguments,
     Case,
@@ -69,6 +70,13 @@ def _fours(x, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def _in_twos(shift):
+    """The shift for powers of 2, rounded, and what rounding left of it."""
+    rounded = shift * LOG2_E
+    return rounded, tl.fma(shift, LOG2_E, -rounded)
+
+
+@triton.jit
 def row_loss(
     begin, skip, label, weight, num_classes, width, smoothing, HAS_SMOOTHING: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
@@ -78,7 +86,7 @@ def row_loss(
     """
     FOURS: tl.constexpr = max(BLOCK // 4, 1)
     right = tl.load(begin + skip + label).to(tl.float32)
-    highest = -float("inf")
+    highest, subtracted = -float("inf"), 0.0
     totals, plains = tl.zeros((FOURS,), tl.float32), tl.zeros((FOURS,), tl.float32)
     for first in range(0, width, BLOCK):
         at = first + tl.arange(0, BLOCK)
@@ -93,11 +101,13 @@ def row_loss(
                 plains += _fours(tl.where(counts, z, 0.0), BLOCK)
             z = tl.where(counts, z, -float("inf"))
         new = tl.maximum(highest, tl.max(z, 0))
-        base = tl.where(new == -float("inf"), 0.0, new)
-        totals = totals * tl.exp(highest - base) + _fours(tl.exp(z - base), BLOCK)
-        highest = new
+        base = tl.where(new == -float("inf"), 0.0, new) * LOG2_E
+        fade = tl.where(highest == -float("inf"), 0.0, tl.exp2(subtracted - base))
+        totals = totals * fade + _fours(tl.exp2(tl.fma(z, LOG2_E, -base)), BLOCK)
+        highest, subtracted = new, base
     shift = tl.where(highest == -float("inf"), 0.0, highest)
-    log_total = tl.log(tl.sum(totals, 0))
+    _, left = _in_twos(shift)
+    log_total = tl.log(tl.sum(totals, 0)) - left * LN_2
     wanted = right
     if HAS_SMOOTHING:
         wanted = (1 - smoothing) * right + smoothing * (tl.sum(plains, 0) / num_classes)
@@ -105,10 +115,14 @@ def row_loss(
 
 
 @triton.jit
-def logit_gradient(z, at, label, weight, shift, log_total, num_classes, smoothing):
-    """Of the logits z at the places `at` of a row whose loss has the gradient 1."""
-    target = tl.where(at == label, 1 - smoothing + smoothing / num_classes, smoothing / num_classes)
-    return weight * (tl.exp(z - shift - log_total) - target)
+def logit_gradient(z, at, label, may_have_label, weight, shift, log_total, num_classes, smoothing):
+    """Of the logits z at the places `at` of a row whose loss has the gradient `weight`."""
+    rounded, left = _in_twos(shift)
+    probability = tl.exp2(tl.fma(z, LOG2_E, -rounded) - (left + log_total * LOG2_E))
+    gradient = probability * weight - weight * (smoothing / num_classes)
+    if may_have_label:
+        gradient = tl.where(at == label, gradient - weight * (1 - smoothing), gradient)
+    return gradient
 
 
 @triton.jit
@@ -157,7 +171,10 @@ def _backward(
     if begin + BLOCK <= num_classes:
         if counts:
             z = tl.load(logits + start + at).to(tl.float32)
-            gradient = logit_gradient(z, at, label - begin, of_loss, shift, log_total, num_classes, smoothing)
+            has_label = (label >= begin) & (label < begin + BLOCK)
+            gradient = logit_gradient(
+                z, at, label - begin, has_label, of_loss, shift, log_total, num_classes, smoothing
+            )
         tl.store(out + start + at, gradient.to(out.dtype.element_ty))
     else:
         inside = at < rows.to(tl.int64) * num_classes - start
@@ -172,9 +189,10 @@ def _backward(
             gradient = tl.where(
                 is_next,
                 logit_gradient(
-                    next_, begin + at - num_classes, label_1, of_loss_1, shift_1, log_total_1, num_classes, smoothing
+                    next_, begin + at - num_classes, label_1, True, of_loss_1, shift_1, log_total_1,
+                    num_classes, smoothing,
                 ),
-                logit_gradient(here, begin + at, label, of_loss, shift, log_total, num_classes, smoothing),
+                logit_gradient(here, begin + at, label, True, of_loss, shift, log_total, num_classes, smoothing),
             )  # fmt: skip
         tl.store(out + start + at, gradient.to(out.dtype.element_ty), mask=inside)
 
