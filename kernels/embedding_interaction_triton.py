@@ -87,28 +87,33 @@ def _pairs(num_numbers, VECTORS: tl.constexpr):
 
 
 @triton.jit
-def _columns(bottom, table, example, vector, is_looked_up, row, some, width, BLOCK: tl.constexpr):
+def _columns(
+    bottom, table, example, vector, is_looked_up, row, some, width, BLOCK: tl.constexpr, IN_FLOAT32: tl.constexpr
+):  # fmt: skip
     """Some columns of an example's vectors, 0 where there is none: its bottom's output, then its embeddings."""
     column = some + tl.arange(0, BLOCK)[None, :]
     inside = is_looked_up & (column < width)
-    value = tl.load(table + row * width + column, mask=inside, other=0.0).to(tl.float32)
-    first = tl.load(bottom + example * width + column, mask=column < width, other=0.0).to(tl.float32)
-    return column, first, tl.where(vector == 0, first, value)
+    value = tl.load(table + row * width + column, mask=inside, other=0.0)
+    first = tl.load(bottom + example * width + column, mask=column < width, other=0.0)
+    v = tl.where(vector == 0, first, value)
+    return column, first, v.to(tl.float32) if IN_FLOAT32 else v
 
 
 @triton.jit
 def _forward(
     bottom, numbers, table, out, num_numbers, width, length,
-    VECTORS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    VECTORS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr, IN_FLOAT32: tl.constexpr,
 ):  # fmt: skip
     example = tl.program_id(0).to(tl.int64)
     vector, is_looked_up, row = _rows(numbers, example, num_numbers, VECTORS)
     begin = out + example * length
     products = tl.zeros((VECTORS, VECTORS), tl.float32)
     for some in range(0, width, BLOCK):
-        column, first, v = _columns(bottom, table, example, vector, is_looked_up, row, some, width, BLOCK)
+        column, first, v = _columns(
+            bottom, table, example, vector, is_looked_up, row, some, width, BLOCK, IN_FLOAT32
+        )
         products = tl.dot(v, tl.trans(v), products, input_precision=PRECISION)
-        tl.store(begin + column, first.to(out.dtype.element_ty), mask=column < width)
+        tl.store(begin + column, first, mask=column < width)
     pair, exists, one, other = _pairs(num_numbers, VECTORS)
     tl.store(begin + width + pair, products.to(out.dtype.element_ty), mask=exists & (one <= other))
 
@@ -116,7 +121,7 @@ def _forward(
 @triton.jit
 def _backward(
     bottom, numbers, table, grads, of_bottom, of_rows, num_numbers, width, length,
-    VECTORS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    VECTORS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr, IN_FLOAT32: tl.constexpr,
 ):  # fmt: skip
     example = tl.program_id(0).to(tl.int64)
     vector, is_looked_up, row = _rows(numbers, example, num_numbers, VECTORS)
@@ -125,9 +130,11 @@ def _backward(
     g = tl.load(begin + width + pair, mask=exists, other=0.0).to(tl.float32)
     g = tl.where(one == other, 2 * g, g)
     for some in range(0, width, BLOCK):
-        column, _, v = _columns(bottom, table, example, vector, is_looked_up, row, some, width, BLOCK)
+        column, _, v = _columns(
+            bottom, table, example, vector, is_looked_up, row, some, width, BLOCK, IN_FLOAT32
+        )
         is_bottom = (vector == 0) & (column < width)
-        gradient = tl.dot(g, v, input_precision=PRECISION)
+        gradient = tl.dot(g.to(v.dtype), v, input_precision=PRECISION)  # g came in v's dtype
         gradient += tl.load(begin + vector + column, mask=is_bottom, other=0.0).to(tl.float32)
         to = of_bottom + example * width + vector + column
         tl.store(to, gradient.to(of_bottom.dtype.element_ty), mask=is_bottom)
@@ -135,13 +142,16 @@ def _backward(
         tl.store(to, gradient.to(of_rows.dtype.element_ty), mask=is_looked_up & (column < width))
 
 
-def _how(num_numbers: int, element_size: int) -> tuple[dict[str, Any], dict[str, int]]:
-    """Constants for so many embeddings, and how a program is run."""
+def _how(
+    num_numbers: int, element_size: int, *, is_interpreted: bool
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Constants for so many embeddings, and how a program is run. Triton's interpreter multiplies bfloat16 wrongly."""
     block, num_stages, num_warps = HOW[element_size]
     constants = {
         "VECTORS": max(power_of_two(num_numbers + 1), LEAST_TILE),
         "BLOCK": block,
-        "PRECISION": "tf32x3" if element_size == 4 else "tf32",
+        "PRECISION": "tf32x3",  # of float32; products of two bfloat16 are exact
+        "IN_FLOAT32": is_interpreted,
     }
     return constants, {"num_stages": num_stages, "num_warps": num_warps}
 
@@ -152,7 +162,7 @@ def _fused(bottom: Tensor, numbers: Tensor, table: Tensor) -> Tensor:
     length = width + num_pairs(num_numbers + 1)
     out = torch.empty((batch, length), dtype=bottom.dtype, device=bottom.device)
     if batch:
-        constants, run = _how(num_numbers, bottom.element_size())
+        constants, run = _how(num_numbers, bottom.element_size(), is_interpreted=not bottom.is_cuda)
         _forward[(batch,)](bottom, numbers, table, out, num_numbers, width, length, **constants, **run)
     return out
 
@@ -169,7 +179,7 @@ def _fused_backward(bottom: Tensor, numbers: Tensor, table: Tensor, grads: Tenso
     of_bottom = torch.empty_like(bottom)
     of_rows = torch.empty((batch * num_numbers, width), dtype=table.dtype, device=table.device)
     if batch:
-        constants, run = _how(num_numbers, bottom.element_size())
+        constants, run = _how(num_numbers, bottom.element_size(), is_interpreted=not bottom.is_cuda)
         _backward[(batch,)](
             bottom, numbers, table, grads, of_bottom, of_rows, num_numbers, width, grads.shape[1],
             **constants, **run,
@@ -259,7 +269,7 @@ def backward_cost(bottom: Tensor, numbers: Tensor, table: Tensor) -> Cost:
 def _launches(element: str, element_size: int) -> tuple[Launch, ...]:
     x, numbers = f"*{element}", {"num_numbers": "i32", "width": "i32", "length": "i32"}
     given = {"bottom": x, "numbers": "*i32", "table": x}
-    constants, run = _how(26, element_size)
+    constants, run = _how(26, element_size, is_interpreted=False)
     forward = {**given, "out": x, **numbers}
     backward = {**given, "grads": x, "of_bottom": x, "of_rows": x, **numbers}
     return tuple(

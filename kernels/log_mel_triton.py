@@ -140,8 +140,8 @@ def _store(
     is_bin = f < num_bins
     inside = exists[:, None] & is_bin[None, :]
     mean = tl.load(means + f, mask=is_bin, other=0.0)[None, :]
-    deviation = tl.load(deviations + f, mask=is_bin, other=1.0)[None, :]
-    out = (tl.log(tl.maximum(total, floor, propagate_nan=tl.PropagateNan.ALL)) - mean) / deviation
+    per_deviation = (1 / tl.load(deviations + f, mask=is_bin, other=1.0))[None, :]
+    out = (tl.log(tl.maximum(total, floor, propagate_nan=tl.PropagateNan.ALL)) - mean) * per_deviation
     if HAS_HIDDEN:
         is_hidden = tl.load(hidden_frames + row, mask=exists, other=0)[:, None] != 0
         at = hidden_bins + batch[:, None] * num_bins + f[None, :]
