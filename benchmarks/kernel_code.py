@@ -2,8 +2,9 @@
 
 Each specialisation that a kernel lists is compiled for sm_80 (A100) and sm_90 (H100, H200), as it is launched where
 nothing was tuned, and with --options in every way that `timetrial tune` may choose. Printed are registers of a thread,
-spilled stores, shared memory, loads from global memory and how many of them are of 16 bytes, and matrix instructions;
-and what is wrong with it, in which case the command ends with 1. See `kernels/ahead_of_time_triton.py`.
+spilled stores, shared memory, instructions, those that load from global memory and how many of them load 16 bytes, and
+those of the matrix units; and what is wrong with it, in which case the command ends with 1. See
+`kernels/ahead_of_time_triton.py`.
 """
 
 import sys
@@ -46,7 +47,8 @@ def main(kernels: tuple[str, ...], targets: tuple[str, ...], with_options: bool)
     chosen = list(launches(kernels or tuple(LAUNCHES), with_options=with_options))
     width = max(len(title(launch)) for launch in chosen)
     click.echo(
-        f"{'kernel':{width}}{'target':>7}{'regs':>6}{'spills':>8}{'shared':>9}{'loads':>7}{'of 16 B':>9}{'matrix':>8}"
+        f"{'kernel':{width}}{'target':>7}{'regs':>6}{'spills':>8}{'shared':>9}{'instr':>7}{'loads':>7}{'of 16 B':>9}"
+        f"{'matrix':>8}"
     )
     has_faults = False
     for launch in chosen:
@@ -54,7 +56,7 @@ def main(kernels: tuple[str, ...], targets: tuple[str, ...], with_options: bool)
             report = inspect(launch, target)
             click.echo(
                 f"{title(launch):{width}}{target:>7}{report.registers:6}{report.spills:8}{report.shared_bytes:9}"
-                f"{report.loads:7}{report.wide_loads:9}{report.matrix_instructions:8}"
+                f"{report.instructions:7}{report.loads:7}{report.wide_loads:9}{report.matrix_instructions:8}"
             )
             for fault in faults(launch, report):
                 has_faults = True

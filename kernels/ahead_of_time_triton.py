@@ -38,6 +38,7 @@ class Report:
     wide_loads: int  # instructions that load 16 bytes
     loads: int  # all from global memory
     matrix_instructions: int
+    instructions: int  # all, but for what fills the end
 
 
 def inspect(launch: Launch, target: str) -> Report:
@@ -72,6 +73,7 @@ def inspect(launch: Launch, target: str) -> Report:
         wide_loads=len(re.findall(r"\bLDG(?:STS)?\.E[\w.]*\.128", code)),
         loads=len(re.findall(r"\bLDG", code)),
         matrix_instructions=len(re.findall(r"\b(?:HMMA|HGMMA|WGMMA|IMMA)\b", code)),
+        instructions=len(re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?!NOP)", code, re.MULTILINE)),
     )
 
 

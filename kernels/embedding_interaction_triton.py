@@ -9,7 +9,7 @@
 of a bottom perceptron's output x (B, E), row numbers n (B, C) below R, and a table t (R, E). A vector is paired with
 itself too (AlgoPerf's criteo1tb). A program takes one example, whose vectors never leave the chip, and multiplies them
 on the matrix units. A product of float32 is of three products of TF32, all but that of both remainders, and is off by
-2^-19 of itself at most (of one product: 2^-10); one of bfloat16 or float16 is exact in TF32. Sums are of float32. The
+2^-19 of itself at most (of one product: 2^-10); one of bfloat16 or float16 is exact. Sums are of float32. The
 gradients of the rows looked up become that of the table by a segment sum, always in the same order
 (`segment_sum_triton.py`).
 

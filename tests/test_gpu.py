@@ -1,6 +1,9 @@
 """What only a GPU can show: `python -m pytest -m gpu tests/test_gpu.py`, set up from constraints/gpu.txt."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +89,22 @@ def test_the_model_compiles_whole_and_reaches_the_target(track: Track) -> None:
     assert record.hardware["device"] != "cpu"
     assert record.compile["policy"] == "on" and record.compile["graphs"] >= 1
     assert record.compile["graph_breaks"] == 0 and record.compile["recompiles"] == 0
+    assert record.kernels["softmax_cross_entropy"][0] == "fused"
+
+
+def test_a_race_launches_kernels_as_they_were_tuned_before(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-c", "from timetrial.engine.cli import main; main()"]
+    environment = {**os.environ, "TIMETRIAL_HOME": str(tmp_path)}
+    subprocess.run([*command, "tune", "softmax_cross_entropy"], env=environment, check=True)
+    (kept,) = (tmp_path / "kernels").glob("*.json")
+    options = json.loads(kept.read_text())["options"]
+    toy = ["run", "nadamw", "--workload", "toy", "--framework", "torch", "--max-steps", "3"]
+    subprocess.run([*command, *toy, "--out", str(tmp_path / "out")], env=environment, check=True)
+    (trial,) = (tmp_path / "out").rglob("trial.json")
+    noted = json.loads(trial.read_text())["kernels"]["softmax_cross_entropy"]
+    for launch in ("forward", "backward"):
+        option = options[f"softmax_cross_entropy.{launch}"]["4"]
+        assert f"{launch}, 4 bytes: {' '.join(map(str, option))}" in noted
 
 
 def test_jax_reaches_the_target(track: Track) -> None:

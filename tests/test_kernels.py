@@ -256,7 +256,14 @@ def test_code_that_falls_short_is_told_from_code_that_does_not():
 
     launch = KERNELS["softmax_cross_entropy"].launches()[0]
     good = Report(
-        target="sm_90", registers=32, spills=0, shared_bytes=0, wide_loads=4, loads=4, matrix_instructions=0
+        target="sm_90",
+        registers=32,
+        spills=0,
+        shared_bytes=0,
+        wide_loads=4,
+        loads=4,
+        matrix_instructions=0,
+        instructions=90,
     )
     assert faults(launch, good) == []
     bad = replace(good, spills=3, shared_bytes=232_449, wide_loads=0)

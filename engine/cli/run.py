@@ -254,7 +254,7 @@ def _pace(plan: Any, crew: Any, patience: Any, watch: Any) -> Any:
     """The baseline's pace on this machine, measured once and kept."""
     from timetrial.engine import provenance
     from timetrial.engine.calibration import PaceCache, measure
-    from timetrial.engine.cli.places import home
+    from timetrial.engine.cli.places import home, kernels_folder
     from timetrial.engine.records import TrialDirectory
     from timetrial.engine.submission import find
     from timetrial.submissions import REFERENCE, SUBMISSIONS
@@ -273,7 +273,8 @@ def _pace(plan: Any, crew: Any, patience: Any, watch: Any) -> Any:
             hardware["cpu_count"],
             hardware["gpus"],
             provenance.framework_version(plan.framework),
-            provenance.source_hash([baseline.parents[1]]),  # all that the baseline is made of
+            # All that the baseline is made of, and how its kernels are launched.
+            provenance.source_hash([baseline.parents[1], kernels_folder()]),
         )
     )
     pace = cache.get(key)
