@@ -43,7 +43,7 @@ FORWARD = Choice(
     kernel="layer_norm",
     launch="forward",
     passes="forward",
-    options=dict.fromkeys((4, 2), ((4_096, 4), (2_048, 4), (8_192, 8))),
+    options=dict.fromkeys((4, 2), ((4_096, 4), (2_048, 4), (4_096, 8))),
 )
 BACKWARD = Choice(
     kernel="layer_norm",

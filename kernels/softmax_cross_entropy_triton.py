@@ -8,10 +8,10 @@ of logits z (R, V), classes y (R,), weights w (R,) and a label smoothing a (Algo
 that counts makes its loss NaN.
 
 The forward pass keeps a running maximum and the sum beside it (Milakov and Gimelshein 2018), a block of the row at a
-time, in float32; m and s are kept apart, for their sum would round away what large logits differ by. Rows of 50,257 do
-not begin at multiples of 16 bytes: a row is read from the last such place before it to the first one behind it, and the
-gradient is made in blocks of all logits, which reach into two rows at most. Bytes: z once forward; z once and dz once
-backward.
+time, in float32; m and s are kept apart, for their sum would round away what large logits differ by. m is a power of 2
+until the end, and s makes up for its rounding. Rows of 50,257 do not begin at multiples of 16 bytes: a row is read from
+the last such place before it to the first one behind it, and the gradient is made in blocks of all logits, which reach
+into two rows at most. Bytes: z once forward; z once and dz once backward.
 """
 
 from typing import Any
@@ -70,13 +70,6 @@ def _fours(x, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _in_twos(shift):
-    """The shift for powers of 2, rounded, and what rounding left of it."""
-    rounded = shift * LOG2_E
-    return rounded, tl.fma(shift, LOG2_E, -rounded)
-
-
-@triton.jit
 def row_loss(
     begin, skip, label, weight, num_classes, width, smoothing, HAS_SMOOTHING: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
@@ -86,7 +79,7 @@ def row_loss(
     """
     FOURS: tl.constexpr = max(BLOCK // 4, 1)
     right = tl.load(begin + skip + label).to(tl.float32)
-    highest, subtracted = -float("inf"), 0.0
+    highest = -float("inf")  # as a power of 2
     totals, plains = tl.zeros((FOURS,), tl.float32), tl.zeros((FOURS,), tl.float32)
     for first in range(0, width, BLOCK):
         at = first + tl.arange(0, BLOCK)
@@ -100,14 +93,14 @@ def row_loss(
             if HAS_SMOOTHING:
                 plains += _fours(tl.where(counts, z, 0.0), BLOCK)
             z = tl.where(counts, z, -float("inf"))
-        new = tl.maximum(highest, tl.max(z, 0))
-        base = tl.where(new == -float("inf"), 0.0, new) * LOG2_E
-        fade = tl.where(highest == -float("inf"), 0.0, tl.exp2(subtracted - base))
-        totals = totals * fade + _fours(tl.exp2(tl.fma(z, LOG2_E, -base)), BLOCK)
-        highest, subtracted = new, base
-    shift = tl.where(highest == -float("inf"), 0.0, highest)
-    _, left = _in_twos(shift)
-    log_total = tl.log(tl.sum(totals, 0)) - left * LN_2
+        new = tl.maximum(highest, tl.max(z, 0) * LOG2_E)
+        base = tl.where(new == -float("inf"), 0.0, new)
+        totals = totals * tl.exp2(highest - base) + _fours(tl.exp2(tl.fma(z, LOG2_E, -base)), BLOCK)
+        highest = new
+    base = tl.where(highest == -float("inf"), 0.0, highest)
+    shift = base * LN_2
+    # Less what rounding made of the shift.
+    log_total = tl.log(tl.sum(totals, 0)) - tl.fma(shift, LOG2_E, -base) * LN_2
     wanted = right
     if HAS_SMOOTHING:
         wanted = (1 - smoothing) * right + smoothing * (tl.sum(plains, 0) / num_classes)
@@ -117,8 +110,9 @@ def row_loss(
 @triton.jit
 def logit_gradient(z, at, label, may_have_label, weight, shift, log_total, num_classes, smoothing):
     """Of the logits z at the places `at` of a row whose loss has the gradient `weight`."""
-    rounded, left = _in_twos(shift)
-    probability = tl.exp2(tl.fma(z, LOG2_E, -rounded) - (left + log_total * LOG2_E))
+    base = shift * LOG2_E
+    rest = tl.fma(log_total, LOG2_E, tl.fma(shift, LOG2_E, -base))
+    probability = tl.exp2(tl.fma(z, LOG2_E, -base) - rest)
     gradient = probability * weight - weight * (smoothing / num_classes)
     if may_have_label:
         gradient = tl.where(at == label, gradient - weight * (1 - smoothing), gradient)

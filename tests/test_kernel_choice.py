@@ -155,7 +155,7 @@ def test_what_was_found_is_shown_and_kept_beside_what_there_was(gpu, monkeypatch
     done = CliRunner().invoke(tune.command, ["layer_norm"], catch_exceptions=False)
     assert done.exit_code == 0
     assert "layer_norm.forward, 4 bytes" in done.output and "takes 2048 4 (" in done.output
-    assert "8192 8 failed: no room" in done.output
+    assert "4096 8 failed: no room" in done.output
     kept = json.loads(choice.file_of_this_gpu(folder).read_text())["options"]
     assert kept == {FORWARD.name: {"2": [7], "4": list(SECOND)}, "another.launch": {"4": [8]}}
     choice.keep_in(folder)
