@@ -7,7 +7,6 @@ that was.
 """
 
 import functools
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,12 +14,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from timetrial.kernels.used import note_option
 
 Option = tuple[int, ...]
-Kept = Mapping[str, Mapping[str, list[int]]]  # name of a choice and size of an element to an option
+Kept = dict[str, dict[str, list[int]]]  # name of a choice, then size of an element in bytes, to an option
 
 _folder: Path | None = None
+
+
+class KeptFile(msgspec.Struct):
+    """What a file of tuned options holds."""
+
+    options: Kept
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,21 +98,20 @@ def file_of_this_gpu(folder: Path) -> Path:
 
 @functools.cache
 def kept() -> Kept:
-    """The tuned options of this process's GPU; nothing where there is none or where it was not tuned.
-
-    ValueError for a file that is damaged.
-    """
+    """The tuned options of this process's GPU; nothing where there is none or where it was not tuned."""
     import torch
 
     if _folder is None or not torch.cuda.is_available():
         return {}
     path = file_of_this_gpu(_folder)
+    return read(path) if path.exists() else {}
+
+
+def read(path: Path) -> Kept:
+    """The options in a file. ValueError if it is damaged."""
     try:
-        options: Kept = json.loads(path.read_text())["options"]
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError) as error:
+        return msgspec.json.decode(path.read_bytes(), type=KeptFile).options
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} does not hold tuned options of kernels: remove it, or let `timetrial tune` write it anew"
         ) from error
-    return options

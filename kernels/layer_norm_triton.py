@@ -104,9 +104,12 @@ def _forward(
 
 
 @triton.jit
-def _ahead(h, grads, tile, rows, width, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    _, _, at, inside = _places(tile, rows, width, ROWS, BLOCK)
-    return tl.load(h + at, mask=inside, other=0.0), tl.load(grads + at, mask=inside, other=0.0)
+def _ahead(h, grads, means, inverses, tile, rows, width, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row, _, at, inside = _places(tile, rows, width, ROWS, BLOCK)
+    mean, inverse = (
+        tl.load(means + row, mask=row < rows, other=0.0), tl.load(inverses + row, mask=row < rows, other=0.0)
+    )  # fmt: skip
+    return tl.load(h + at, mask=inside, other=0.0), tl.load(grads + at, mask=inside, other=0.0), mean, inverse
 
 
 @triton.jit
@@ -119,14 +122,16 @@ def _backward(
     columns = tl.arange(0, BLOCK)
     s = tl.load(scale + columns, mask=columns < width, other=0.0).to(tl.float32)
     of_scale, of_bias = tl.zeros((ROWS, BLOCK), tl.float32), tl.zeros((ROWS, BLOCK), tl.float32)
-    h_ahead, g_ahead = _ahead(h, grads, program, rows, width, ROWS, BLOCK)
+    h_ahead, g_ahead, mean_ahead, inverse_ahead = _ahead(
+        h, grads, means, inverses, program, rows, width, ROWS, BLOCK
+    )
     for tile in range(program, tl.cdiv(rows, ROWS), num_programs):
-        row, _, at, inside = _places(tile, rows, width, ROWS, BLOCK)
-        value, g = h_ahead.to(tl.float32), g_ahead.to(tl.float32)
+        _, _, at, inside = _places(tile, rows, width, ROWS, BLOCK)
+        value, g, mean, inverse = h_ahead.to(tl.float32), g_ahead.to(tl.float32), mean_ahead, inverse_ahead
         # The next rows are on their way while sums over these wait for all threads.
-        h_ahead, g_ahead = _ahead(h, grads, tile + num_programs, rows, width, ROWS, BLOCK)
-        mean = tl.load(means + row, mask=row < rows, other=0.0)
-        inverse = tl.load(inverses + row, mask=row < rows, other=0.0)
+        h_ahead, g_ahead, mean_ahead, inverse_ahead = _ahead(
+            h, grads, means, inverses, tile + num_programs, rows, width, ROWS, BLOCK
+        )
         u = (value - mean[:, None]) * inverse[:, None]  # behind the row's end g, and with it c, is 0
         of_scale += g * u
         if HAS_BIAS:

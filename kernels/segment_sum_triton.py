@@ -6,10 +6,11 @@ of rows x (E, D) and numbers n (E,), in any order, below S. A segment without ro
 NaN and no other. `order_by_segment` sorts the numbers once, for all sums over them: `order` (E,) names the rows segment
 after segment, those of one segment as they came, and `first` (S + 1,) says where each begins in it.
 
-A program looks at several segments, whose first rows it adds up together, then their second ones, and so on. A segment
-of more than CHUNK rows (a padding node has all padding edges, a frequent word all its occurrences) would keep it busy
-alone: its rows are added up in chunks of the order by as many programs, and the sums of chunks by one more. All in
-float32, without atomics, always in the same order, so that sums repeat to the last bit.
+A program looks at several segments, whose first rows it adds up together, then their second ones, and so on, and reads
+which rows come next while two of each are on their way. A segment of more than CHUNK rows (a padding node has all
+padding edges, a frequent word all its occurrences) would keep it busy alone: its rows are added up in chunks of the
+order by as many programs, and the sums of chunks by one more. All in float32, without atomics, always in the same
+order, so that sums repeat to the last bit.
 
 Bytes: x, order and first once, y once; of long segments, at most a 32nd more of x for sums of chunks, twice. The
 gradient reads dy by numbers and writes dx once.
@@ -36,19 +37,10 @@ from timetrial.kernels.kernel import (
     warps,
 )
 
-# Values that a program looks at together, and rows of a segment that are under way together.
-SHORT = Choice(
-    kernel="segment_sum",
-    launch="sum",
-    passes="forward",
-    options=dict.fromkeys((4, 2), ((2_048, 2), (1_024, 2), (2_048, 4))),
-)
-TAKE = Choice(  # values alone
-    kernel="segment_sum",
-    launch="take",
-    passes="both",
-    options=dict.fromkeys((4, 2), ((2_048,), (1_024,), (4_096,))),
-)
+# Values that a program looks at together, where it sums up and where it takes rows.
+VALUES = ((2_048,), (1_024,), (4_096,))
+SUM = Choice(kernel="segment_sum", launch="sum", passes="forward", options=dict.fromkeys((4, 2), VALUES))
+TAKE = Choice(kernel="segment_sum", launch="take", passes="both", options=dict.fromkeys((4, 2), VALUES))
 WIDEST = 512  # columns of a tile of several segments
 # Rows of a long segment that a program adds up. More would let fewer programs share a segment, and its neighbours wait
 # longer for one that is just not long; fewer would write more sums of chunks, and more programs would find none to sum.
@@ -72,11 +64,17 @@ def reference(rows_ED: Tensor, segments_E: Tensor, order_E: Tensor, first: Tenso
 
 
 @triton.jit
+def _rows(rows, row, column, width, is_there):
+    inside = is_there[:, None] & (column < width)[None, :]
+    return tl.load(rows + row.to(tl.int64)[:, None] * width + column[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
 def _short(
     rows, order, first, out, tile, part, num_segments, width,
-    CHUNK: tl.constexpr, SEGMENTS: tl.constexpr, BLOCK: tl.constexpr, AHEAD: tl.constexpr,
+    CHUNK: tl.constexpr, SEGMENTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Some columns of some segments, but for the long ones."""
+    """Some columns of some segments, but for the long ones. Of each, two rows are under way together."""
     segment = tile * SEGMENTS + tl.arange(0, SEGMENTS)
     column = part * BLOCK + tl.arange(0, BLOCK)
     begin = tl.load(first + segment, mask=segment < num_segments, other=0)
@@ -84,13 +82,15 @@ def _short(
     is_long = length > CHUNK
     length = tl.where(is_long, 0, length)
     total = tl.zeros((SEGMENTS, BLOCK), tl.float32)
-    for some in range(0, tl.max(length, 0), AHEAD):
-        for number in tl.static_range(AHEAD):
-            is_there = some + number < length
-            row = tl.load(order + begin + some + number, mask=is_there, other=0)
-            at = row.to(tl.int64)[:, None] * width + column[None, :]
-            inside = is_there[:, None] & (column < width)[None, :]
-            total += tl.load(rows + at, mask=inside, other=0.0).to(tl.float32)
+    one = tl.load(order + begin, mask=length > 0, other=0)
+    two = tl.load(order + begin + 1, mask=length > 1, other=0)
+    for some in range(0, tl.max(length, 0), 2):
+        value = _rows(rows, one, column, width, some < length)
+        other = _rows(rows, two, column, width, some + 1 < length)
+        # Which rows are next, while these are under way.
+        one = tl.load(order + begin + some + 2, mask=some + 2 < length, other=0)
+        two = tl.load(order + begin + some + 3, mask=some + 3 < length, other=0)
+        total = total + value.to(tl.float32) + other.to(tl.float32)
     inside = ((segment < num_segments) & (is_long == 0))[:, None] & (column < width)[None, :]
     at = segment.to(tl.int64)[:, None] * width + column[None, :]
     tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)
@@ -132,8 +132,7 @@ def _chunk(
 @triton.jit
 def _short_and_chunks(
     rows, segments, order, first, sums, out, num_rows, num_segments, num_chunks, width,
-    CHUNK: tl.constexpr, COLUMNS: tl.constexpr,
-    SEGMENTS: tl.constexpr, BLOCK: tl.constexpr, AHEAD: tl.constexpr,
+    CHUNK: tl.constexpr, COLUMNS: tl.constexpr, SEGMENTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The chunks of long segments, which take longest, and all other segments."""
     program = tl.program_id(0)
@@ -156,7 +155,7 @@ def _short_and_chunks(
         program -= num_chunks * parts
         _short(
             rows, order, first, out, program // blocks, program % blocks, num_segments, width,
-            CHUNK, SEGMENTS, BLOCK, AHEAD,
+            CHUNK, SEGMENTS, BLOCK,
         )  # fmt: skip
 
 
@@ -204,15 +203,14 @@ def _fused(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) -> Tens
     out = torch.empty((num_segments, width), dtype=rows.dtype, device=rows.device)
     if not out.numel():
         return out
-    values, ahead = SHORT[rows.element_size()]
-    tile, block = _tile(width, values)
+    tile, block = _tile(width, *SUM[rows.element_size()])
     columns = min(block, CHUNK_COLUMNS)
     chunks = triton.cdiv(num_rows, CHUNK) if num_rows > CHUNK else 0
     sums = torch.empty((chunks, 2, width), dtype=torch.float32, device=rows.device)
     parts = triton.cdiv(width, columns)
     _short_and_chunks[(chunks * parts + triton.cdiv(num_segments, tile) * triton.cdiv(width, block),)](
         rows, segments, order, first, sums, out, num_rows, num_segments, chunks, width,
-        CHUNK=CHUNK, COLUMNS=columns, SEGMENTS=tile, BLOCK=block, AHEAD=ahead, num_warps=warps(tile * block),
+        CHUNK=CHUNK, COLUMNS=columns, SEGMENTS=tile, BLOCK=block, num_warps=warps(tile * block),
     )  # fmt: skip
     if chunks:
         _long[(chunks, parts)](
@@ -311,8 +309,7 @@ def backward_cost(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) 
 
 def _launches(element: str, width: int) -> tuple[Launch, ...]:
     size = 4 if element == "fp32" else 2
-    values, ahead = SHORT[size]
-    tile, block = _tile(width, values)
+    tile, block = _tile(width, *SUM[size])
     taken, taken_block = _tile(width, *TAKE[size])
     x, numbers = f"*{element}", {"segments": "*i32", "order": "*i32", "first": "*i32"}
     take = {"rows": x, "numbers": "*i32", "out": x, "size": "i32", "width": "i32"}
@@ -322,7 +319,7 @@ def _launches(element: str, width: int) -> tuple[Launch, ...]:
     }  # fmt: skip
     long = {"sums": "*fp32", **numbers, "out": x, "num_rows": "i32", "width": "i32"}
     columns = min(block, CHUNK_COLUMNS)
-    of_both = {"CHUNK": CHUNK, "COLUMNS": columns, "SEGMENTS": tile, "BLOCK": block, "AHEAD": ahead}
+    of_both = {"CHUNK": CHUNK, "COLUMNS": columns, "SEGMENTS": tile, "BLOCK": block}
     return tuple(
         Launch(
             function=function,
@@ -358,5 +355,5 @@ KERNEL = Kernel(
     forward_cost=forward_cost,
     backward_cost=backward_cost,
     launches=lambda: tuple(launch for element in ("fp32", "bf16") for launch in _launches(element, 256)),
-    choices=(SHORT, TAKE),
+    choices=(SUM, TAKE),
 )

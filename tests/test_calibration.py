@@ -2,8 +2,14 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+from conftest import Track
+
+from timetrial.engine import calibration
 from timetrial.engine.calibration import Pace, PaceCache
+from timetrial.engine.cli import run
 
 
 def pace(step_sec: float) -> Pace:
@@ -24,3 +30,23 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:
     assert cache.get("a") is None
     cache.put("a", pace(1.0))
     assert cache.get("a") == pace(1.0)
+
+
+def test_a_machine_is_paced_once_and_again_when_its_kernels_are_tuned(
+    track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMETRIAL_HOME", str(tmp_path / "home"))
+    measured = []
+
+    def measure(*_: object) -> Pace:
+        measured.append(pace(float(len(measured))))
+        return measured[-1]
+
+    monkeypatch.setattr(calibration, "measure", measure)
+    crew, watch = SimpleNamespace(scratch=tmp_path), SimpleNamespace(say=print)
+    found = [run._pace(track.plan(), crew, None, watch) for _ in range(2)]
+    kept = tmp_path / "home" / "kernels" / "a_gpu.json"
+    kept.parent.mkdir()
+    kept.write_text('{"options": {}}')
+    found += [run._pace(track.plan(), crew, None, watch) for _ in range(2)]
+    assert found == [measured[0], measured[0], measured[1], measured[1]] and len(measured) == 2

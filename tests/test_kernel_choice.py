@@ -40,7 +40,7 @@ def gpu(monkeypatch, tmp_path):
 
 
 def write(folder, content):
-    choice.file_of_this_gpu(folder).write_text(content)
+    choice.file_of_this_gpu(folder).write_text(content, errors="surrogateescape")
     choice.keep_in(folder)
 
 
@@ -79,7 +79,7 @@ def test_what_another_version_kept_and_this_one_has_not_is_not_taken(gpu):
     assert FORWARD[4] == FIRST
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", "7"])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"options": {"layer_norm.forward": 7}}', "\udcff"])
 def test_a_damaged_file_is_named(gpu, content):
     write(gpu, content)
     with pytest.raises(ValueError, match=r"NVIDIA_H200.*timetrial tune"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from timetrial.engine.errors import RecordError, UsageError
+from timetrial.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from timetrial.kernels.choice import Option
@@ -70,16 +70,16 @@ def show(found: "Tried") -> None:
 
 def keep(found: "Tried", path: Path) -> None:
     """In the file, beside what was kept of other choices; a damaged file begins anew."""
-    from timetrial.engine.records import read_json_object, write_json_atomic
+    from timetrial.engine.records import write_json_atomic
+    from timetrial.kernels.choice import KeptFile, read
 
-    kept: dict[str, dict[str, list[int]]] = {}
+    kept = KeptFile(options={})
     if path.exists():
-        with contextlib.suppress(RecordError):
-            kept = read_json_object(path).get("options", {})
-    of_choice = kept.setdefault(found.choice.name, {})
-    of_choice[str(found.element_size)] = list(found.fastest)
+        with contextlib.suppress(ValueError):
+            kept.options = read(path)
+    kept.options.setdefault(found.choice.name, {})[str(found.element_size)] = list(found.fastest)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json_atomic(path, {"options": kept})
+    write_json_atomic(path, kept)
 
 
 def _words(option: "Option") -> str:
