@@ -10,7 +10,6 @@ import triton
 import triton.language as tl
 
 LOG2_E = tl.constexpr(1 / math.log(2))
-LN_2 = tl.constexpr(math.log(2))
 
 
 @triton.jit
