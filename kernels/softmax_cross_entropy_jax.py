@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-Sums = tuple[Array, Array, Array, Array]  # of each row: m, s, logit of the true class, sum of all logits
+# Of each row: m, s, and less its origin, the first logit, that of the true class and the sum of all.
+Sums = tuple[Array, Array, Array, Array]
 
 
 def softmax_cross_entropy(
@@ -24,14 +25,21 @@ def softmax_cross_entropy(
     """Weighted loss of each row, (R,) float32 or float64."""
     counts_R = weights_R != 0
     wide_RV = logits_RV if logits_RV.dtype == jnp.float64 else logits_RV.astype(jnp.float32)
+    origin_R = _origin(wide_RV)
     highest_R, log_total_R, true_R, sum_R = _sums(wide_RV, labels_R, counts_R)
     smoothing = jnp.asarray(label_smoothing, wide_RV.dtype)
     # The sum may be infinite, and counts only where there is smoothing.
     uniform_R = smoothing * jnp.where(smoothing != 0, sum_R, 0.0) / logits_RV.shape[1]
     losses_R = weights_R.astype(wide_RV.dtype) * (
-        highest_R - (1 - smoothing) * true_R - uniform_R + log_total_R
+        (highest_R - origin_R) - (1 - smoothing) * true_R - uniform_R + log_total_R
     )
     return jnp.where(counts_R, losses_R, 0.0)
+
+
+def _origin(z_RV: Array) -> Array:
+    """What sums of logits are told from, since little of large ones would be left: to derivatives a constant."""
+    first_R = lax.stop_gradient(z_RV[:, 0])
+    return jnp.where(first_R == -jnp.inf, 0.0, first_R)
 
 
 @jax.custom_jvp
@@ -59,9 +67,10 @@ def _sums_together(z_RV: Array, labels_R: Array) -> Sums:
         total = one[1] * jnp.exp(one[0] - base) + other[1] * jnp.exp(other[0] - base)
         return highest, total, one[2] + other[2], one[3] + other[3]
 
-    true_RV = jnp.where(_is_true(labels_R, z_RV), z_RV, 0.0)
+    away_RV = z_RV - _origin(z_RV)[:, None]
+    true_RV = jnp.where(_is_true(labels_R, z_RV), away_RV, 0.0)
     starts = tuple(jnp.asarray(start, z_RV.dtype) for start in (-jnp.inf, 0.0, 0.0, 0.0))
-    operands = (z_RV, jnp.ones_like(z_RV), true_RV, z_RV)
+    operands = (z_RV, jnp.ones_like(z_RV), true_RV, away_RV)
     highest_R, total_R, true_R, sum_R = lax.reduce(operands, starts, joined, (1,))
     return highest_R, jnp.log(total_R), true_R, sum_R
 
@@ -70,8 +79,9 @@ def _sums_apart(z_RV: Array, labels_R: Array) -> Sums:
     highest_R = z_RV.max(1)
     base_R = jnp.where(highest_R == -jnp.inf, 0.0, highest_R)
     total_R = jnp.exp(z_RV - base_R[:, None]).sum(1)
-    true_R = jnp.take_along_axis(z_RV, labels_R[:, None], axis=1)[:, 0]
-    return highest_R, jnp.log(total_R), true_R, z_RV.sum(1)
+    away_RV = z_RV - _origin(z_RV)[:, None]
+    true_R = jnp.take_along_axis(away_RV, labels_R[:, None], axis=1)[:, 0]
+    return highest_R, jnp.log(total_R), true_R, away_RV.sum(1)
 
 
 def _is_true(labels_R: Array, z_RV: Array) -> Array:

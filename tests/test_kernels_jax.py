@@ -13,12 +13,13 @@ from jax import lax
 from timetrial.kernels.softmax_cross_entropy_jax import softmax_cross_entropy
 
 SLACK = {"float32": 2e-6, "bfloat16": 2.0**-7}
-CASES = {  # rows, classes, smoothing, scale of the logits
-    "plain": (4, 17, 0.1, 1.0),
-    "ragged": (13, 1_037, 0.1, 1.0),
-    "one class": (4, 1, 0.1, 1.0),
-    "no rows": (0, 7, 0.0, 1.0),
-    "extreme": (6, 257, 0.0, 300.0),
+CASES = {  # rows, classes, smoothing, scale and mean of the logits
+    "plain": (4, 17, 0.1, 1.0, 0.0),
+    "ragged": (13, 1_037, 0.1, 1.0, 0.0),
+    "one class": (4, 1, 0.1, 1.0, 0.0),
+    "no rows": (0, 7, 0.0, 1.0, 0.0),
+    "extreme": (6, 257, 0.0, 300.0, 0.0),
+    "far from 0": (6, 1_037, 0.1, 1.0, -1e4),
 }
 
 
@@ -30,9 +31,9 @@ def form(request, monkeypatch):
     )
 
 
-def arguments(rows, classes, smoothing, scale, dtype="float32"):
+def arguments(rows, classes, smoothing, scale, mean, dtype="float32"):
     generator = np.random.default_rng(0)
-    logits = jnp.asarray(scale * generator.normal(size=(rows, classes)), dtype)
+    logits = jnp.asarray(mean + scale * generator.normal(size=(rows, classes)), dtype)
     labels = jnp.asarray(generator.integers(classes, size=rows), jnp.int32)
     weights = jnp.asarray((generator.random(rows) >= 0.3) * (0.5 + generator.random(rows)), jnp.float32)
     return logits, labels, weights, smoothing
