@@ -79,9 +79,9 @@ def _sums_apart(z_RV: Array, labels_R: Array) -> Sums:
     highest_R = z_RV.max(1)
     base_R = jnp.where(highest_R == -jnp.inf, 0.0, highest_R)
     total_R = jnp.exp(z_RV - base_R[:, None]).sum(1)
-    away_RV = z_RV - _origin(z_RV)[:, None]
-    true_R = jnp.take_along_axis(away_RV, labels_R[:, None], axis=1)[:, 0]
-    return highest_R, jnp.log(total_R), true_R, away_RV.sum(1)
+    origin_R = _origin(z_RV)
+    true_R = jnp.take_along_axis(z_RV, labels_R[:, None], axis=1)[:, 0] - origin_R
+    return highest_R, jnp.log(total_R), true_R, (z_RV - origin_R[:, None]).sum(1)
 
 
 def _is_true(labels_R: Array, z_RV: Array) -> Array:
