@@ -101,6 +101,8 @@ def _size(concern: Concern, hit: pd.DataFrame, machine: str) -> str:
             [fact for fact in text.split(", ") if fact not in usual] for text in hit["machine"].unique()
         ]
         return "; ".join(sorted({", ".join(facts) for facts in others if facts}))
+    if concern is Concern.OTHER_KERNELS:
+        return "; ".join(sorted(hit["kernels"].unique()))
     return ""
 
 

@@ -49,6 +49,7 @@ class Concern(enum.StrEnum):
     CLOCK = "time going backwards"
     EVALUATION_MISSING = "evaluation missing"
     OTHER_MACHINE = "another machine"
+    OTHER_KERNELS = "other kernels"
 
 
 SLOW = {Concern.SLOWER_THAN_ITSELF, Concern.SLOWER_THAN_EXPECTED}
@@ -161,11 +162,17 @@ def _concerns(board: Leaderboard, expected_pace: pd.Series) -> Iterator[tuple[Co
     yield Concern.CLOCK, trials["path"].isin(went_back)
     interval = np.fmax(trials["gap"], trials["eval_period"].fillna(0.0))
     yield Concern.EVALUATION_MISSING, trials["largest_gap"] > LONG_GAP * interval
-    known = trials["machine"].where(trials["machine"] != "")
+    yield Concern.OTHER_MACHINE, _is_not_as_most(trials, "machine")
+    yield Concern.OTHER_KERNELS, _is_not_as_most(trials, "kernels")
+
+
+def _is_not_as_most(trials: pd.DataFrame, column: str) -> pd.Series:
+    """Whether what is recorded is another than of most trials of the submission on the workload."""
+    known = trials[column].where(trials[column] != "")
     most = known.groupby([trials[name] for name in CELL]).transform(
-        lambda names: names.mode().iloc[0] if names.notna().any() else None
+        lambda texts: texts.mode().iloc[0] if texts.notna().any() else None
     )
-    yield Concern.OTHER_MACHINE, known.notna() & (known != most)
+    return known.notna() & (known != most)
 
 
 def _expected_pace(trials: pd.DataFrame, stored_paces: pd.DataFrame | None) -> pd.Series:

@@ -1,4 +1,4 @@
-"""On what a trial was run, as far as its logs tell, in one line of text each for the machine and the versions."""
+"""On what a trial was run, as far as its logs tell: a line of text each for machine, versions and kernels."""
 
 import functools
 from collections.abc import Mapping
@@ -23,6 +23,12 @@ def versions_of(log: TrialLog) -> str:
     if log.record is not None:
         return _line(log.record.versions)
     return _line_of(_VERSIONS, tuple(getattr(log.meta, name) for name in _VERSIONS))
+
+
+def kernels_of(log: TrialLog) -> str:
+    """Which of the workload's kernels ran, how launched, or why in plain form; empty where none is recorded."""
+    used = {} if log.record is None else log.record.kernels
+    return "; ".join(f"{kernel}: {', '.join(uses)}" for kernel, uses in sorted(used.items()))
 
 
 @functools.lru_cache(maxsize=256)  # a field has thousands of trials and few machines

@@ -7,7 +7,7 @@ import numpy as np
 
 from timetrial.engine.ledger import Account
 from timetrial.engine.outcome import SENTENCE
-from timetrial.scoring.machines import machine_of, versions_of
+from timetrial.scoring.machines import kernels_of, machine_of, versions_of
 from timetrial.scoring.rules import Budget, Goal, Ruleset
 from timetrial.scoring.trial_log import TrialLog
 
@@ -59,6 +59,7 @@ class TrialRow(NamedTuple):
     other_seconds: float
     machine: str
     versions: str
+    kernels: str
 
 
 def trial_row(log: TrialLog, goal: Goal, rules: Ruleset) -> TrialRow:
@@ -109,6 +110,7 @@ def trial_row(log: TrialLog, goal: Goal, rules: Ruleset) -> TrialRow:
         other_seconds=node["other"],
         machine=machine_of(log),
         versions=versions_of(log),
+        kernels=kernels_of(log),
     )
 
 

@@ -51,6 +51,19 @@ def single(tmp_path_factory):
     return Page(render(analysis_of(root)))
 
 
+def test_tells_which_kernels_ran_and_of_a_trial_in_which_others_did(tmp_path, text):
+    assert "Kernels" not in text  # none of these trials recorded any
+    fused, plain = {"softmax": ["fused", "forward, 4 bytes: 4096 4"]}, {"softmax": ["plain: it is a list"]}
+    for study, kernels in enumerate([fused, fused, plain]):
+        goal = {"curve": [(5.0, 0.95)], "metric": "accuracy", "goal": (0.9, "higher")}
+        write_trial(
+            tmp_path, workload="digits", study=study, record={"study": study, "kernels": kernels}, **goal
+        )
+    told = render(analysis_of(tmp_path))
+    assert "softmax: fused, forward, 4 bytes: 4096 4" in told and "other kernels" in told
+    assert told.count("softmax: plain: it is a list") == 2  # as a finding, and where the kernels are listed
+
+
 def test_is_well_formed_with_unique_ids(text, page):
     assert text.startswith("<!DOCTYPE html>")
     assert {"svg", "table", "figure", "style"} <= page.tags

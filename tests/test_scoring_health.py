@@ -138,6 +138,11 @@ def test_other_signs():
     assert concerns_of(trial("a", "w"), trial("a", "w", 0, 2), problems=[back]) == [{Concern.CLOCK}, set()]
     machines = [trial("a", "w", study, machine=name) for study, name in enumerate(["x", "x", "y", ""])]
     assert concerns_of(*machines) == [set(), set(), {Concern.OTHER_MACHINE}, set()]
+    kernels = [
+        trial("a", "w", study, kernels=text)
+        for study, text in enumerate(["", "k: fused", "k: plain", "k: fused"])
+    ]
+    assert concerns_of(*kernels) == [set(), set(), {Concern.OTHER_KERNELS}, set()]
 
 
 def test_a_time_with_a_doubtful_sign_is_suspicious():

@@ -13,16 +13,18 @@ _MODES = {
 
 
 def method(analysis: Analysis) -> Html:
-    return join(
-        [
-            definitions(_choices(analysis)),
-            heading("Machines"),
-            paragraph("Seconds of different machines are not to be compared."),
-            _shared(analysis.board.trials, "machine", "Machine"),
-            heading("Versions"),
-            _shared(analysis.board.trials, "versions", "Versions"),
-        ]
-    )
+    trials = analysis.board.trials
+    parts = [
+        definitions(_choices(analysis)),
+        heading("Machines"),
+        paragraph("Seconds of different machines are not to be compared."),
+        _shared(trials, "machine", "Machine"),
+        heading("Versions"),
+        _shared(trials, "versions", "Versions"),
+    ]
+    if (trials["kernels"] != "").any():
+        parts += [heading("Kernels"), _shared(trials, "kernels", "Used, and how")]
+    return join(parts)
 
 
 def _choices(analysis: Analysis) -> list[tuple[str, str]]:
