@@ -55,7 +55,12 @@ def inspect(launch: Launch, target: str) -> Report:
     compiled = triton.compile(
         source,
         target=GPUTarget("cuda", TARGETS[target], 32),
-        options={"num_warps": launch.num_warps, "num_stages": launch.num_stages, "enable_fp_fusion": True},
+        options={
+            "num_warps": launch.num_warps,
+            "num_stages": launch.num_stages,
+            "maxnreg": launch.most_registers,
+            "enable_fp_fusion": True,
+        },
     )
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])

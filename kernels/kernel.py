@@ -49,6 +49,7 @@ class Launch:
     constants: Mapping[str, Any]
     num_warps: int
     num_stages: int = 3
+    most_registers: int | None = None  # of a thread; None leaves it to the compiler
     divisible: tuple[str, ...] = ()  # multiples of 16, pointers in bytes
     is_matrix: bool = False  # whether it must use the matrix units
     is_vectorised: bool = True  # whether it must load 16 bytes at a time

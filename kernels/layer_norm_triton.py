@@ -37,8 +37,8 @@ from timetrial.kernels.kernel import (
 from timetrial.kernels.plain_gradients_torch import plain_gradients
 
 LONGEST_ROW = 8_192
-# Values that a program looks at together if a row is not longer, and its warps; backward, how many programs too: two
-# to six for each multiprocessor.
+# Values that a program looks at together if a row is not longer, and its warps; backward, programs of a
+# multiprocessor too, all of which find room at once.
 FORWARD = Choice(
     kernel="layer_norm",
     launch="forward",
@@ -50,10 +50,12 @@ BACKWARD = Choice(
     launch="backward",
     passes="both",
     options={
-        4: ((1_024, 2, 792), (2_048, 4, 528), (4_096, 8, 264)),
-        2: ((2_048, 4, 528), (1_024, 2, 792), (4_096, 8, 264)),
+        4: ((1_024, 2, 6), (2_048, 4, 3), (4_096, 8, 1)),
+        2: ((2_048, 4, 4), (1_024, 2, 7), (4_096, 8, 2)),
     },
 )
+MULTIPROCESSORS, REGISTERS = 132, 65_536  # of an H100, and of each of them
+MOST_REGISTERS = 248  # of a thread
 
 
 def reference(
@@ -129,6 +131,8 @@ def _backward(
         _, _, at, inside = _places(tile, rows, width, ROWS, BLOCK)
         value, g, mean, inverse = h_ahead.to(tl.float32), g_ahead.to(tl.float32), mean_ahead, inverse_ahead
         # The next rows are on their way while sums over these wait for all threads.
+        if HAS_RESIDUAL:
+            of_h = tl.load(grads_h + at, mask=inside, other=0.0)
         h_ahead, g_ahead, mean_ahead, inverse_ahead = _ahead(
             h, grads, means, inverses, tile + num_programs, rows, width, ROWS, BLOCK
         )
@@ -144,7 +148,7 @@ def _backward(
             of_u, of_one = tl.split(tl.sum(tl.join(c * u, c), 1))
             gradient = c * inverse[:, None] - (of_one * scaled)[:, None] - u * (of_u * scaled)[:, None]
         if HAS_RESIDUAL:
-            gradient += tl.load(grads_h + at, mask=inside, other=0.0).to(tl.float32)
+            gradient += of_h.to(tl.float32)
         tl.store(out + at, gradient.to(out.dtype.element_ty), mask=inside)
     to = sums + program * width + columns
     tl.store(to, tl.sum(of_scale, 0), mask=columns < width)
@@ -153,10 +157,21 @@ def _backward(
 
 
 def _how(width: int, values: int, most_warps: int) -> dict[str, int]:
-    """What a program looks at together, `values` if a row is not longer."""
+    """What a program looks at together, `values` if a row is not longer; for a longer one, as many more warps."""
     block = power_of_two(width)
-    rows = max(values // block, 1)
+    rows, most_warps = max(values // block, 1), most_warps * max(block // values, 1)
     return {"ROWS": rows, "BLOCK": block, "num_warps": min(most_warps, max(rows * block // 128, 1))}
+
+
+def _backward_how(width: int, element_size: int) -> tuple[dict[str, int], int]:
+    """The same of the backward pass, and how many programs there are at most; with so few registers of a thread that
+    all of them find room at once.
+    """
+    values, most_warps, together = BACKWARD[element_size]
+    how = _how(width, values, most_warps)
+    together = max(together * values // max(how["BLOCK"], values), 1)
+    registers = REGISTERS // (together * 32 * how["num_warps"]) // 8 * 8
+    return {**how, "maxnreg": min(registers, MOST_REGISTERS)}, MULTIPROCESSORS * together
 
 
 @torch.library.custom_op("timetrial::layer_norm", mutates_args=())
@@ -194,8 +209,7 @@ def _fused_backward(
     """Gradients of h, and of scale and, if there is one, bias: (1 or 2, D) float32."""
     rows, width = h.shape
     out = torch.empty_like(h)
-    *tile, programs = BACKWARD[h.element_size()]
-    how = _how(width, *tile)
+    how, programs = _backward_how(width, h.element_size())
     programs = min(programs, triton.cdiv(rows, how["ROWS"]))
     sums = torch.empty((1 + has_bias, programs, width), dtype=torch.float32, device=h.device)
     if h.numel():
@@ -312,9 +326,9 @@ def _launches(element: str, width: int, *, has_residual: bool, is_rms: bool) -> 
     size = 4 if element == "fp32" else 2
     for function, signature, how in (
         (_forward, forward, _how(width, *FORWARD[size])),
-        (_backward, backward, _how(width, *BACKWARD[size][:2])),
+        (_backward, backward, _backward_how(width, size)[0]),
     ):
-        num_warps = how.pop("num_warps")
+        num_warps, most_registers = how.pop("num_warps"), how.pop("maxnreg", None)
         launches.append(
             Launch(
                 function=function,
@@ -323,6 +337,7 @@ def _launches(element: str, width: int, *, has_residual: bool, is_rms: bool) -> 
                     "HAS_RESIDUAL": has_residual, "HAS_BIAS": not is_rms, "IS_RMS": is_rms, **how
                 },
                 num_warps=num_warps,
+                most_registers=most_registers,
                 divisible=tuple(name for name in signature if name not in ("rows", "eps", "num_programs")),
             )
         )  # fmt: skip
@@ -340,6 +355,7 @@ KERNEL = Kernel(
         _case("residual", 7, 96, residual=True),
         _case("rms", 9, 130, is_rms=True),
         _case("rms with residual", 600, 6, is_rms=True, residual=True),
+        _case("long rows", 3, 5_000, residual=True),
         _case("no rows", 0, 16),
         _case("tiny", 4, 33, scale=1e-6),
         _case("huge", 4, 33, scale=1e6),
