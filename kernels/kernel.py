@@ -20,6 +20,8 @@ TRITON_NAMES = {
     "torch.float16": "fp16",
 }  # of element types
 MOST_WARPS = 8
+MULTIPROCESSORS, REGISTERS = 132, 65_536  # of an H100, and of each of them
+MOST_REGISTERS = 248  # of a thread
 VALUES_A_THREAD = 8  # 16 bytes of bfloat16
 
 
@@ -132,6 +134,14 @@ def size_in_bytes(*tensors: "Tensor") -> int:
 def power_of_two(number: int) -> int:
     """The least one that is not below `number`, 1 or more."""
     return 1 << max(number - 1, 0).bit_length()
+
+
+def most_registers(programs: int, num_warps: int) -> int:
+    """Of a thread, if so many programs are to be on a multiprocessor at once.
+
+    NVIDIA's assembler takes few where it is not told, and then has a thread wait for one load before the next.
+    """
+    return min(REGISTERS // (programs * 32 * num_warps) // 8 * 8, MOST_REGISTERS)
 
 
 def warps(block: int) -> int:

@@ -24,11 +24,13 @@ from torch import Tensor
 from timetrial.kernels.choice import Choice
 from timetrial.kernels.column_sums_triton import column_sums
 from timetrial.kernels.kernel import (
+    MULTIPROCESSORS,
     Arguments,
     Case,
     Cost,
     Kernel,
     Launch,
+    most_registers,
     power_of_two,
     shape_of,
     size_in_bytes,
@@ -54,8 +56,6 @@ BACKWARD = Choice(
         2: ((2_048, 4, 4), (1_024, 2, 7), (4_096, 8, 2)),
     },
 )
-MULTIPROCESSORS, REGISTERS = 132, 65_536  # of an H100, and of each of them
-MOST_REGISTERS = 248  # of a thread
 
 
 def reference(
@@ -170,8 +170,7 @@ def _backward_how(width: int, element_size: int) -> tuple[dict[str, int], int]:
     values, most_warps, together = BACKWARD[element_size]
     how = _how(width, values, most_warps)
     together = max(together * values // max(how["BLOCK"], values), 1)
-    registers = REGISTERS // (together * 32 * how["num_warps"]) // 8 * 8
-    return {**how, "maxnreg": min(registers, MOST_REGISTERS)}, MULTIPROCESSORS * together
+    return {**how, "maxnreg": most_registers(together, how["num_warps"])}, MULTIPROCESSORS * together
 
 
 @torch.library.custom_op("timetrial::layer_norm", mutates_args=())

@@ -28,7 +28,6 @@ from torch import Tensor
 from timetrial.kernels.choice import Choice
 from timetrial.kernels.column_sums_triton import column_sums
 from timetrial.kernels.kernel import (
-    MOST_WARPS,
     Arguments,
     Case,
     Cost,
@@ -54,12 +53,13 @@ from timetrial.kernels.masked_moments_triton import (
 )
 from timetrial.kernels.plain_gradients_torch import plain_gradients
 
-# Values of x that one program normalises: a thread reads a column's facts once for several rows.
+# Values of x that one program normalises, as a thread reads a column's facts once for several rows, and programs of a
+# multiprocessor that find room at once.
 EACH = Choice(
     kernel="masked_batch_norm",
     launch="each",
     passes="both",
-    options={4: ((4_096,), (2_048,), (8_192,)), 2: ((8_192,), (4_096,), (2_048,))},
+    options={4: ((4_096, 3), (2_048, 4)), 2: ((8_192, 2), (4_096, 3), (2_048, 4))},
 )
 
 
@@ -144,10 +144,9 @@ def _backward(
 def _each(x: Tensor) -> tuple[tuple[int, int], dict[str, int]]:
     """Programs that take a tile each, one where there is none to take, and how they run."""
     (rows, width), size = x.shape, x.element_size()
-    (values,) = EACH[size]
-    how = tile_of(width, values, size)
-    grid = max(triton.cdiv(rows, how["ROWS"]), 1), triton.cdiv(width, how["BLOCK"])
-    return grid, {**how, "num_warps": MOST_WARPS}
+    values, together = EACH[size]
+    how = tile_of(width, values, together, size)
+    return (max(triton.cdiv(rows, how["ROWS"]), 1), triton.cdiv(width, how["BLOCK"])), how
 
 
 @torch.library.custom_op("timetrial::masked_batch_norm", mutates_args=())
@@ -273,8 +272,8 @@ def backward_cost(x: Tensor, mask: Tensor, *_: Any) -> Cost:
 
 def _launches(element: str, element_size: int, width: int) -> tuple[Launch, ...]:
     summed = summing_how(width, element_size)
-    (values,) = EACH[element_size]
-    each = tile_of(width, values, element_size)
+    values, together = EACH[element_size]
+    each = tile_of(width, values, together, element_size)
     return launches(element, element_size, width) + launches_of(
         element, (_normalise, each), (_sums, summed), (_backward, each)
     )

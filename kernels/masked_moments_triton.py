@@ -18,17 +18,25 @@ import triton.language as tl
 from torch import Tensor
 
 from timetrial.kernels.choice import Choice
-from timetrial.kernels.kernel import MOST_WARPS, Launch, power_of_two, warps
+from timetrial.kernels.kernel import (
+    MOST_WARPS,
+    MULTIPROCESSORS,
+    Launch,
+    most_registers,
+    power_of_two,
+    warps,
+)
 
-# Of a pass that sums: values that a program sums up together, programs (two to eight for each multiprocessor), tiles
-# whose loads are under way together, and stages: with several, the next tiles are copied to shared memory meanwhile.
+# Of a pass that sums: values that a program sums up together, programs of a multiprocessor, all of which find room at
+# once, tiles whose loads are under way together, and stages: with several, the next tiles are copied to shared memory
+# meanwhile.
 SUMS = Choice(
     kernel="masked_batch_norm",
     launch="sums",
     passes="both",
     options={
-        4: ((2_048, 528, 2, 1), (1_024, 792, 2, 1), (2_048, 396, 1, 4)),
-        2: ((2_048, 528, 4, 1), (2_048, 1_056, 2, 1), (2_048, 528, 1, 4)),
+        4: ((2_048, 4, 2, 1), (1_024, 6, 2, 1), (2_048, 3, 1, 4)),
+        2: ((2_048, 3, 4, 1), (2_048, 4, 4, 1), (2_048, 4, 1, 4)),
     },
 )
 WIDEST = {4: 64, 2: 128}  # columns of a tile, by the size of an element: 256 bytes
@@ -141,26 +149,27 @@ def _join(
     tl.store(number, divisor, mask=tl.program_id(1) == 0)
 
 
-def tile_of(width: int, values: int, element_size: int) -> dict[str, int]:
-    """Rows and columns of what one program looks at together."""
+def tile_of(width: int, values: int, together: int, element_size: int) -> dict[str, int]:
+    """Rows and columns of what one program looks at together, and how it runs beside others on a multiprocessor."""
     block = min(power_of_two(width), WIDEST[element_size])
-    return {"ROWS": values // block, "BLOCK": block}
+    run = {"num_warps": MOST_WARPS, "maxnreg": most_registers(together, MOST_WARPS)}
+    return {"ROWS": values // block, "BLOCK": block, **run}
 
 
 def summing_how(width: int, element_size: int) -> dict[str, int]:
-    """Constants of a pass that sums."""
-    values, _, unroll, stages = SUMS[element_size]
-    return {**tile_of(width, values, element_size), "UNROLL": unroll, "STAGES": stages}
+    """How a program of a pass that sums runs."""
+    values, together, unroll, stages = SUMS[element_size]
+    return {**tile_of(width, values, together, element_size), "UNROLL": unroll, "STAGES": stages}
 
 
 def summing(x: Tensor) -> tuple[tuple[int, int], dict[str, int]]:
     """Programs that sum over several tiles, one where there is none to sum over, and how they run."""
     (rows, width), size = x.shape, x.element_size()
-    _, programs, _, _ = SUMS[size]
+    _, together, _, _ = SUMS[size]
     how = summing_how(width, size)
     blocks = triton.cdiv(width, how["BLOCK"])
-    few = min(triton.cdiv(rows, how["ROWS"]), triton.cdiv(programs, blocks))
-    return (max(few, 1), blocks), {**how, "num_warps": MOST_WARPS}
+    few = min(triton.cdiv(rows, how["ROWS"]), MULTIPROCESSORS * together // blocks)
+    return (max(few, 1), blocks), how
 
 
 def floats(like: Tensor, *shape: int) -> Tensor:
@@ -188,20 +197,20 @@ def masked_moments(x_RC: Tensor, mask_R: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 def launches_of(element: str, *functions: tuple[Any, dict[str, Any]]) -> tuple[Launch, ...]:
-    """Of functions over frames, here and where they are normalised, and their constants, ahead of time."""
+    """Of functions over frames, here and where they are normalised, and how they run, ahead of time."""
+    run = ("num_warps", "maxnreg")
     types = dict.fromkeys(("x", "grads", "y", "out"), f"*{element}") | {"eps": "fp32"}
     types |= dict.fromkeys(("rows", "width", "num_programs"), "i32")
     return tuple(
         Launch(
             function=function,
-            signature={
-                name: types.get(name, "*fp32") for name in function.arg_names if name not in constants
-            },
-            constants=constants,
-            num_warps=MOST_WARPS,
-            divisible=tuple({*function.arg_names} - {"rows", "num_programs", "eps", *constants}),
+            signature={name: types.get(name, "*fp32") for name in function.arg_names if name not in how},
+            constants={name: value for name, value in how.items() if name not in run},
+            num_warps=how.get("num_warps", MOST_WARPS),
+            most_registers=how.get("maxnreg"),
+            divisible=tuple({*function.arg_names} - {"rows", "num_programs", "eps", *how}),
         )
-        for function, constants in functions
+        for function, how in functions
     )
 
 

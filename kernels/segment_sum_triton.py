@@ -30,6 +30,7 @@ from timetrial.kernels.kernel import (
     Cost,
     Kernel,
     Launch,
+    most_registers,
     power_of_two,
     shape_of,
     size_in_bytes,
@@ -37,10 +38,19 @@ from timetrial.kernels.kernel import (
     warps,
 )
 
-# Values that a program looks at together, where it sums up and where it takes rows.
-VALUES = ((2_048,), (1_024,), (4_096,))
-SUM = Choice(kernel="segment_sum", launch="sum", passes="forward", options=dict.fromkeys((4, 2), VALUES))
-TAKE = Choice(kernel="segment_sum", launch="take", passes="both", options=dict.fromkeys((4, 2), VALUES))
+# Values that a program looks at together, and where it sums up, programs of a multiprocessor that find room at once.
+SUM = Choice(
+    kernel="segment_sum",
+    launch="sum",
+    passes="forward",
+    options={4: ((2_048, 4), (1_024, 4), (4_096, 2)), 2: ((2_048, 5), (1_024, 6), (4_096, 3))},
+)
+TAKE = Choice(
+    kernel="segment_sum",
+    launch="take",
+    passes="both",
+    options=dict.fromkeys((4, 2), ((2_048,), (1_024,), (4_096,))),
+)
 WIDEST = 512  # columns of a tile of several segments
 # Rows of a long segment that a program adds up. More would let fewer programs share a segment, and its neighbours wait
 # longer for one that is just not long; fewer would write more sums of chunks, and more programs would find none to sum.
@@ -203,14 +213,17 @@ def _fused(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) -> Tens
     out = torch.empty((num_segments, width), dtype=rows.dtype, device=rows.device)
     if not out.numel():
         return out
-    tile, block = _tile(width, *SUM[rows.element_size()])
+    values, together = SUM[rows.element_size()]
+    tile, block = _tile(width, values)
+    num_warps = warps(tile * block)
     columns = min(block, CHUNK_COLUMNS)
     chunks = triton.cdiv(num_rows, CHUNK) if num_rows > CHUNK else 0
     sums = torch.empty((chunks, 2, width), dtype=torch.float32, device=rows.device)
     parts = triton.cdiv(width, columns)
     _short_and_chunks[(chunks * parts + triton.cdiv(num_segments, tile) * triton.cdiv(width, block),)](
         rows, segments, order, first, sums, out, num_rows, num_segments, chunks, width,
-        CHUNK=CHUNK, COLUMNS=columns, SEGMENTS=tile, BLOCK=block, num_warps=warps(tile * block),
+        CHUNK=CHUNK, COLUMNS=columns, SEGMENTS=tile, BLOCK=block, num_warps=num_warps,
+        maxnreg=most_registers(together, num_warps),
     )  # fmt: skip
     if chunks:
         _long[(chunks, parts)](
@@ -309,7 +322,8 @@ def backward_cost(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) 
 
 def _launches(element: str, width: int) -> tuple[Launch, ...]:
     size = 4 if element == "fp32" else 2
-    tile, block = _tile(width, *SUM[size])
+    values, together = SUM[size]
+    tile, block = _tile(width, values)
     taken, taken_block = _tile(width, *TAKE[size])
     x, numbers = f"*{element}", {"segments": "*i32", "order": "*i32", "first": "*i32"}
     take = {"rows": x, "numbers": "*i32", "out": x, "size": "i32", "width": "i32"}
@@ -326,6 +340,7 @@ def _launches(element: str, width: int) -> tuple[Launch, ...]:
             signature=signature,
             constants=constants,
             num_warps=warps(size),
+            most_registers=most_registers(together, warps(size)) if function is _short_and_chunks else None,
             divisible=tuple(n for n in signature if n != "size" and not n.startswith("num_")),
         )
         for function, signature, constants, size in (

@@ -46,11 +46,11 @@ from timetrial.kernels.kernel import (
 )
 from timetrial.kernels.plain_gradients_torch import plain_gradients
 
-WINDOW = 7  # pixels on a side
-C1, C2 = 0.01**2, 0.03**2
+WINDOW, C1, C2 = 7, 0.01**2, 0.03**2  # pixels on a side, and what keeps quotients finite
 # Columns, rows and warps of a program. Of 314 x 314 windows, 5 blocks of 64 columns and 10 strips of 32 rows waste 4 %,
 # and are 12,800 programs of two warps for 256 images. A program reads 38 rows.
 OPTIONS = ((64, 32, 2), (64, 64, 2), (128, 32, 4))
+BACKWARD_REGISTERS = 96  # of a thread: in fewer, not all 30 loads of a row are under way together
 HOW = Choice(kernel="ssim", launch="both", passes="both", options=dict.fromkeys((4, 2), OPTIONS))
 
 
@@ -110,7 +110,7 @@ def _windows(x, y, squares, products, level, C1: tl.constexpr, C2: tl.constexpr,
     variances = (squares - x * mean_x - y * mean_y) / (COUNT - 1)
     covariance = (products - x * mean_y) / (COUNT - 1)
     a, b = mean_x + level, mean_y + level
-    # Divisors are above 0, and a reciprocal root is one instruction where a quotient is eight.
+    # A reciprocal root, of what is above 0, is one instruction where a quotient is eight.
     root_means, root_variances = tl.rsqrt(a * a + b * b + C1), tl.rsqrt(variances + C2)
     per_means, per_variances = root_means * root_means, root_variances * root_variances
     of_means, of_variances = (2 * a * b + C1) * per_means, (2 * covariance + C2) * per_variances
@@ -119,8 +119,7 @@ def _windows(x, y, squares, products, level, C1: tl.constexpr, C2: tl.constexpr,
 
 @triton.jit
 def _store_summands(
-    maps, at, size, inside, of_means, of_variances, per_means, per_variances, mean_x, mean_y, level,
-    WINDOW: tl.constexpr,
+    maps, at, size, here, of_means, of_variances, per_means, per_variances, mean_x, mean_y, level, WINDOW: tl.constexpr,
 ):  # fmt: skip
     """S_a - Q a - R b, S_b - Q b - R a, Q and R, of means a and b that are less `level`."""
     SAMPLE: tl.constexpr = WINDOW * WINDOW / (WINDOW * WINDOW - 1)
@@ -128,10 +127,10 @@ def _store_summands(
     r = 2 * SAMPLE * of_means * per_variances
     q = -of_variances * r
     outer = 2 * of_variances * per_means
-    tl.store(maps + at, outer * (b - of_means * a) - q * mean_x - r * mean_y, mask=inside)
-    tl.store(maps + size + at, outer * (a - of_means * b) - q * mean_y - r * mean_x, mask=inside)
-    tl.store(maps + 2 * size + at, q, mask=inside)
-    tl.store(maps + 3 * size + at, r, mask=inside)
+    tl.store(maps + at, outer * (b - of_means * a) - q * mean_x - r * mean_y, mask=here)
+    tl.store(maps + size + at, outer * (a - of_means * b) - q * mean_y - r * mean_x, mask=here)
+    tl.store(maps + 2 * size + at, q, mask=here)
+    tl.store(maps + 3 * size + at, r, mask=here)
 
 
 @triton.jit
@@ -163,16 +162,15 @@ def _forward(
         of_means, of_variances, per_means, per_variances, mean_x, mean_y = _windows(
             x0 + x, y0 + y, q0 + q, p0 + p, level, C1, C2, WINDOW
         )
-        is_window = inside & (row >= first + WINDOW - 1)
+        exists = inside & (row >= first + WINDOW - 1)
         if STORES_SUMMANDS:
             down, across = height - WINDOW + 1, width - WINDOW + 1
             at = (batch.to(tl.int64) * down + row - WINDOW + 1) * across + column
             _store_summands(
-                out, at, size, is_window, of_means, of_variances, per_means, per_variances, mean_x, mean_y,
-                level, WINDOW,
+                out, at, size, exists, of_means, of_variances, per_means, per_variances, mean_x, mean_y, level, WINDOW
             )  # fmt: skip
         else:
-            total += tl.where(is_window, of_means * of_variances, 0.0)
+            total += tl.where(exists, of_means * of_variances, 0.0)
         x0, x1, x2, x3, x4, x5 = x1 + x, x2 + x, x3 + x, x4 + x, x5 + x, x
         y0, y1, y2, y3, y4, y5 = y1 + y, y2 + y, y3 + y, y4 + y, y5 + y, y
         q0, q1, q2, q3, q4, q5 = q1 + q, q2 + q, q3 + q, q4 + q, q5 + q, q
@@ -276,7 +274,8 @@ def _fused_backward(
         )  # fmt: skip
         strips, blocks = _strips(height, width, how)
         _backward[(batch * strips, blocks)](
-            images, targets, std, data_range, maps, grads, of_images, of_targets, height, width, strips, size, **how
+            images, targets, std, data_range, maps, grads, of_images, of_targets, height, width, strips, size,
+            maxnreg=BACKWARD_REGISTERS, **how,
         )  # fmt: skip
     return of_images, of_targets
 
@@ -366,6 +365,7 @@ def _launches(element: str) -> tuple[Launch, ...]:
             signature=signature,
             constants=constants | tile,
             num_warps=num_warps,
+            most_registers=BACKWARD_REGISTERS if function is _backward else None,
             divisible=tuple(name for name in signature if name not in ("strips", "size")),
             is_vectorised=False,  # windows begin at every pixel: neighbours load from neighbouring addresses
         )

@@ -37,11 +37,10 @@ def applied(form, module, x_BTD, padding_BT):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("programs", [2, moments.SUMS.options[4][0][1]])
-def test_it_is_the_module_in_training(form, programs, monkeypatch):
+@pytest.mark.parametrize("multiprocessors", [1, 132])
+def test_it_is_the_module_in_training(form, multiprocessors, monkeypatch):
     # Programs with several tiles, and more than are joined at a time.
-    values, _, *others = moments.SUMS.options[4][0]
-    monkeypatch.setitem(moments.SUMS._tried, 4, (values, programs, *others))
+    monkeypatch.setattr(moments, "MULTIPROCESSORS", multiprocessors)
     monkeypatch.setattr(moments, "PARTS", 2)
     module, x, padding = made(5, 43, 20)
     leaves = [x.requires_grad_(), module.weight, module.bias]
