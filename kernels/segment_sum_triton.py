@@ -38,12 +38,13 @@ from timetrial.kernels.kernel import (
     warps,
 )
 
-# Values that a program looks at together, and where it sums up, programs of a multiprocessor that find room at once.
+# Values that a program looks at together, and where it sums up, programs of a multiprocessor that find room at once; 0
+# leaves it to the compiler.
 SUM = Choice(
     kernel="segment_sum",
     launch="sum",
     passes="forward",
-    options={4: ((2_048, 4), (1_024, 4), (4_096, 2)), 2: ((2_048, 5), (1_024, 6), (4_096, 3))},
+    options={4: ((2_048, 4), (1_024, 4), (4_096, 2)), 2: ((2_048, 0), (1_024, 0), (4_096, 0))},
 )
 TAKE = Choice(
     kernel="segment_sum",
@@ -207,24 +208,32 @@ def _tile(width: int, values: int) -> tuple[int, int]:
     return max(values // block, 1), block
 
 
+def _sum_how(width: int, element_size: int) -> dict[str, Any]:
+    """How a program of `_short_and_chunks` runs."""
+    values, together = SUM[element_size]
+    segments, block = _tile(width, values)
+    num_warps = warps(segments * block)
+    return {
+        "CHUNK": CHUNK, "COLUMNS": min(block, CHUNK_COLUMNS), "SEGMENTS": segments, "BLOCK": block,
+        "num_warps": num_warps, "maxnreg": most_registers(together, num_warps) if together else None,
+    }  # fmt: skip
+
+
 @torch.library.custom_op("timetrial::segment_sum", mutates_args=())
 def _fused(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) -> Tensor:
     (num_rows, width), num_segments = rows.shape, len(first) - 1
     out = torch.empty((num_segments, width), dtype=rows.dtype, device=rows.device)
     if not out.numel():
         return out
-    values, together = SUM[rows.element_size()]
-    tile, block = _tile(width, values)
-    num_warps = warps(tile * block)
-    columns = min(block, CHUNK_COLUMNS)
+    how = _sum_how(width, rows.element_size())
+    columns = how["COLUMNS"]
     chunks = triton.cdiv(num_rows, CHUNK) if num_rows > CHUNK else 0
     sums = torch.empty((chunks, 2, width), dtype=torch.float32, device=rows.device)
     parts = triton.cdiv(width, columns)
-    _short_and_chunks[(chunks * parts + triton.cdiv(num_segments, tile) * triton.cdiv(width, block),)](
-        rows, segments, order, first, sums, out, num_rows, num_segments, chunks, width,
-        CHUNK=CHUNK, COLUMNS=columns, SEGMENTS=tile, BLOCK=block, num_warps=num_warps,
-        maxnreg=most_registers(together, num_warps),
-    )  # fmt: skip
+    short = triton.cdiv(num_segments, how["SEGMENTS"]) * triton.cdiv(width, how["BLOCK"])
+    _short_and_chunks[(chunks * parts + short,)](
+        rows, segments, order, first, sums, out, num_rows, num_segments, chunks, width, **how
+    )
     if chunks:
         _long[(chunks, parts)](
             sums, segments, order, first, out, num_rows, width,
@@ -322,8 +331,7 @@ def backward_cost(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) 
 
 def _launches(element: str, width: int) -> tuple[Launch, ...]:
     size = 4 if element == "fp32" else 2
-    values, together = SUM[size]
-    tile, block = _tile(width, values)
+    summed = _sum_how(width, size)
     taken, taken_block = _tile(width, *TAKE[size])
     x, numbers = f"*{element}", {"segments": "*i32", "order": "*i32", "first": "*i32"}
     take = {"rows": x, "numbers": "*i32", "out": x, "size": "i32", "width": "i32"}
@@ -332,21 +340,21 @@ def _launches(element: str, width: int) -> tuple[Launch, ...]:
         "num_rows": "i32", "num_segments": "i32", "num_chunks": "i32", "width": "i32",
     }  # fmt: skip
     long = {"sums": "*fp32", **numbers, "out": x, "num_rows": "i32", "width": "i32"}
-    columns = min(block, CHUNK_COLUMNS)
-    of_both = {"CHUNK": CHUNK, "COLUMNS": columns, "SEGMENTS": tile, "BLOCK": block}
+    num_warps, registers = summed.pop("num_warps"), summed.pop("maxnreg")
+    columns = summed["COLUMNS"]
     return tuple(
         Launch(
             function=function,
             signature=signature,
             constants=constants,
-            num_warps=warps(size),
-            most_registers=most_registers(together, warps(size)) if function is _short_and_chunks else None,
+            num_warps=num_warps,
+            most_registers=registers,
             divisible=tuple(n for n in signature if n != "size" and not n.startswith("num_")),
         )
-        for function, signature, constants, size in (
-            (_short_and_chunks, both, of_both, tile * block),
-            (_take, take, {"ROWS": taken, "BLOCK": taken_block}, taken * taken_block),
-            (_long, long, {"CHUNK": CHUNK, "BLOCK": columns}, CHUNK * columns),
+        for function, signature, constants, num_warps, registers in (
+            (_short_and_chunks, both, summed, num_warps, registers),
+            (_take, take, {"ROWS": taken, "BLOCK": taken_block}, warps(taken * taken_block), None),
+            (_long, long, {"CHUNK": CHUNK, "BLOCK": columns}, warps(CHUNK * columns), None),
         )
     )
 
