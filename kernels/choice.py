@@ -1,6 +1,6 @@
 """What a kernel may choose: a few ways to launch one of its functions, of which a GPU likes one best.
 
-The first option, which was fastest on an H200, is taken until `timetrial tune` has measured all of them on a GPU
+The first option, chosen on an H200, is taken until `timetrial tune` has measured all of them on a GPU
 (`tuning_torch.py`) and kept the fastest in a file of that GPU and this version of Triton, which each later process on
 such a GPU reads. No process measures by itself: what a race takes is decided before it begins, and its record says what
 that was.

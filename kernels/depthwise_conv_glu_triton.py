@@ -40,6 +40,7 @@ from timetrial.kernels.choice import Choice
 from timetrial.kernels.column_sums_triton import column_sums
 from timetrial.kernels.exponential_triton import sigmoid
 from timetrial.kernels.kernel import (
+    ELEMENT_SIZES,
     Arguments,
     Case,
     Cost,
@@ -306,7 +307,7 @@ def _launches(element: str, width: int) -> tuple[Launch, ...]:
     inputs = {"a": x, "b": x, "padding": "*fp32", "weight": "*fp32"}
     forward = {**inputs, "y": x, **rest}
     backward = {**inputs, "grads": x, "of_a": x, "of_b": x, "sums": "*fp32", **rest}
-    how = _how(width, 4 if element == "fp32" else 2)
+    how = _how(width, ELEMENT_SIZES[element])
     num_warps = how.pop("num_warps")
     return tuple(
         Launch(

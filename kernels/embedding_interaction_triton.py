@@ -28,6 +28,7 @@ from torch import Tensor
 from timetrial.kernels import segment_sum_triton
 from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import (
+    ELEMENT_SIZES,
     Arguments,
     Case,
     Cost,
@@ -306,7 +307,7 @@ KERNEL = Kernel(
     backward_cost=backward_cost,
     launches=lambda: tuple(
         launch
-        for element, element_size in (("fp32", 4), ("bf16", 2))
+        for element, element_size in ELEMENT_SIZES.items()
         for launch in _launches(element, element_size)
     ),
     choices=(HOW,),

@@ -19,6 +19,7 @@ TRITON_NAMES = {
     "torch.bfloat16": "bf16",
     "torch.float16": "fp16",
 }  # of element types
+ELEMENT_SIZES = {"fp32": 4, "bf16": 2}  # bytes, by Triton's names
 MOST_WARPS = 8
 MULTIPROCESSORS, REGISTERS = 132, 65_536  # of an H100, and of each of them
 MOST_REGISTERS = 248  # of a thread
@@ -78,9 +79,8 @@ class Kernel:
     def __post_init__(self) -> None:
         from torch.compiler import assume_constant_result
 
-        assume_constant_result(
-            note_form
-        )  # so that it is called while code is traced, and not by what is compiled
+        # So that it is called while code is traced, and not by what is compiled.
+        assume_constant_result(note_form)
 
     def __call__(self, *arguments: Any) -> Any:
         """The operation, fused where that applies."""

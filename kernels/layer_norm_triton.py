@@ -24,6 +24,7 @@ from torch import Tensor
 from timetrial.kernels.choice import Choice
 from timetrial.kernels.column_sums_triton import column_sums
 from timetrial.kernels.kernel import (
+    ELEMENT_SIZES,
     MULTIPROCESSORS,
     Arguments,
     Case,
@@ -322,7 +323,7 @@ def _launches(element: str, width: int, *, has_residual: bool, is_rms: bool) -> 
         "sums": "*fp32", **rest, "num_programs": "i32",
     }  # fmt: skip
     launches = []
-    size = 4 if element == "fp32" else 2
+    size = ELEMENT_SIZES[element]
     for function, signature, how in (
         (_forward, forward, _how(width, *FORWARD[size])),
         (_backward, backward, _backward_how(width, size)[0]),

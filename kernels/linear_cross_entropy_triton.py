@@ -34,6 +34,7 @@ from torch import Tensor
 from timetrial.kernels import softmax_cross_entropy_triton
 from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import (
+    ELEMENT_SIZES,
     VALUES_A_THREAD,
     Arguments,
     Case,
@@ -248,7 +249,7 @@ def backward_cost(hidden: Tensor, weight: Tensor, *_: Any) -> Cost:
 
 
 def _launch(element: str, classes: int) -> Launch:
-    block, num_warps = _block(classes, 4 if element == "fp32" else 2)
+    block, num_warps = _block(classes, ELEMENT_SIZES[element])
     return Launch(
         function=_losses_and_gradients,
         signature={

@@ -25,7 +25,16 @@ import triton.language as tl
 from torch import Tensor
 
 from timetrial.kernels.choice import Choice
-from timetrial.kernels.kernel import Arguments, Case, Cost, Kernel, Launch, size_in_bytes, unsuitable
+from timetrial.kernels.kernel import (
+    ELEMENT_SIZES,
+    Arguments,
+    Case,
+    Cost,
+    Kernel,
+    Launch,
+    size_in_bytes,
+    unsuitable,
+)
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 EPSILON = 1e-7
@@ -191,7 +200,7 @@ def _launch(element: str, is_tall: bool) -> Launch:
         "rows": "i32", "width": "i32",
         "alpha": "fp32", "beta": "fp32", "gamma": "fp32",
     }  # fmt: skip
-    size = 4 if element == "fp32" else 2
+    size = ELEMENT_SIZES[element]
     tile, num_warps, num_stages = TILES[size]
     return Launch(
         function=_symmetric,

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import (
+    ELEMENT_SIZES,
     Arguments,
     Case,
     Cost,
@@ -330,7 +331,7 @@ def backward_cost(rows: Tensor, segments: Tensor, order: Tensor, first: Tensor) 
 
 
 def _launches(element: str, width: int) -> tuple[Launch, ...]:
-    size = 4 if element == "fp32" else 2
+    size = ELEMENT_SIZES[element]
     summed = _sum_how(width, size)
     taken, taken_block = _tile(width, *TAKE[size])
     x, numbers = f"*{element}", {"segments": "*i32", "order": "*i32", "first": "*i32"}

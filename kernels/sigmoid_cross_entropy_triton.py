@@ -24,6 +24,7 @@ from torch import Tensor
 from timetrial.kernels.choice import Choice
 from timetrial.kernels.exponential_triton import exp
 from timetrial.kernels.kernel import (
+    ELEMENT_SIZES,
     Arguments,
     Case,
     Cost,
@@ -192,7 +193,7 @@ def backward_cost(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothi
 def _launches(element: str) -> tuple[Launch, ...]:
     read = {"logits": f"*{element}", "labels": "*fp32", "weights": "*fp32"}
     numbers = {"size": "i32", "share": "fp32", "keep": "fp32"}
-    block, num_warps = HOW[4 if element == "fp32" else 2]
+    block, num_warps = HOW[ELEMENT_SIZES[element]]
     return tuple(
         Launch(
             function=function,

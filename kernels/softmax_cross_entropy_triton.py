@@ -25,6 +25,7 @@ from torch import Tensor
 from timetrial.kernels.choice import Choice
 from timetrial.kernels.exponential_triton import LOG2_E, exp
 from timetrial.kernels.kernel import (
+    ELEMENT_SIZES,
     Arguments,
     Case,
     Cost,
@@ -344,7 +345,7 @@ KERNEL = Kernel(
     backward_cost=backward_cost,
     launches=lambda: tuple(
         launch
-        for element, size in (("fp32", 4), ("bf16", 2))
+        for element, size in ELEMENT_SIZES.items()
         for whole in ("num_classes", "rows")
         for launch in _launches(element, size, whole)
     ),

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from timetrial.kernels.choice import Choice
 from timetrial.kernels.kernel import (
+    ELEMENT_SIZES,
     Arguments,
     Case,
     Cost,
@@ -110,8 +111,10 @@ def _windows(x, y, squares, products, level, C1: tl.constexpr, C2: tl.constexpr,
     variances = (squares - x * mean_x - y * mean_y) / (COUNT - 1)
     covariance = (products - x * mean_y) / (COUNT - 1)
     a, b = mean_x + level, mean_y + level
-    # A reciprocal root, of what is above 0, is one instruction where a quotient is eight.
-    root_means, root_variances = tl.rsqrt(a * a + b * b + C1), tl.rsqrt(variances + C2)
+    root_means, root_variances = (
+        tl.rsqrt(a * a + b * b + C1),
+        tl.rsqrt(variances + C2),
+    )  # see exponential_triton.py
     per_means, per_variances = root_means * root_means, root_variances * root_variances
     of_means, of_variances = (2 * a * b + C1) * per_means, (2 * covariance + C2) * per_variances
     return of_means, of_variances, per_means, per_variances, mean_x, mean_y
@@ -357,7 +360,7 @@ def _launches(element: str) -> tuple[Launch, ...]:
     sizes = {"height": "i32", "width": "i32", "strips": "i32", "size": "i32"}
     forward = {**images, "mean": number, **facts, "out": number, **sizes}
     backward = {**images, **facts, "maps": number, "grads": number, "of_images": x, "of_targets": x, **sizes}
-    tile = _how(4 if element == "fp32" else 2)
+    tile = _how(ELEMENT_SIZES[element])
     num_warps = tile.pop("num_warps")
     return tuple(
         Launch(

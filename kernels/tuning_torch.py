@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from triton.errors import TritonError
 
 from timetrial.kernels.choice import Choice, Option
 from timetrial.kernels.device_time_torch import Timer, passes
@@ -51,7 +52,7 @@ def tried(
                             if not found.is_good:
                                 failures.setdefault(option, f"{found.what} is off by {found.error:.3g}")
                         times = [_time(kernel, choice, case, dtype, timer, device) for case in cases]
-                    except Exception as error:  # whatever Triton and the driver raise where there is no room
+                    except (RuntimeError, TritonError) as error:  # of torch and the driver, or no room for it
                         failures[option] = f"{type(error).__name__}: {error}"
                 if option not in failures:
                     seconds[option] = math.prod(times) ** (1 / len(times))

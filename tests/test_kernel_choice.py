@@ -33,10 +33,10 @@ def gpu(monkeypatch, tmp_path):
     """A GPU by name, whose tuned options lie in the folder that is returned."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
-    choice.keep_in(tmp_path)
+    monkeypatch.setattr(choice, "_folder", tmp_path)
+    choice.kept.cache_clear()
     yield tmp_path
-    choice.keep_in(tmp_path / "nothing")
-    choice._folder = None
+    choice.kept.cache_clear()
 
 
 def write(folder, content):
@@ -45,14 +45,16 @@ def write(folder, content):
 
 
 @pytest.mark.parametrize(
-    ("name", "n"),
-    [(name, n) for name, kernel in KERNELS.items() for n in range(1, choice.most_options(kernel.choices))],
+    ("name", "n", "dtype"),
+    [
+        pytest.param(name, n, dtype, marks=pytest.mark.slow if dtype == "bfloat16" else ())
+        for name, kernel in KERNELS.items()
+        for n in range(1, choice.most_options(kernel.choices))
+        for dtype in kernel.dtypes
+    ],
 )
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_every_option_is_as_exact_as_the_first(name, n, dtype):
     kernel = KERNELS[name]
-    if dtype not in kernel.dtypes:
-        pytest.skip(f"there is no {dtype}")
     _, ragged, *_ = kernel.cases
     with choice.trying_each_nth(CHOICES, n):
         assert not [
@@ -160,6 +162,20 @@ def test_what_was_found_is_shown_and_kept_beside_what_there_was(gpu, monkeypatch
     assert kept == {FORWARD.name: {"2": [7], "4": list(SECOND)}, "another.launch": {"4": [8]}}
     choice.keep_in(folder)
     assert FORWARD[4] == SECOND
+
+
+def test_of_a_kernel_that_does_not_work_here_nothing_is_kept(gpu, monkeypatch, capsys):
+    monkeypatch.setenv("TIMETRIAL_HOME", str(gpu))
+    seconds = dict.fromkeys((FIRST, SECOND, THIRD), float("inf"))
+    found = tuning_torch.Tried(
+        choice=FORWARD, element_size=4, seconds=seconds, failures=dict.fromkeys(seconds, "no room")
+    )
+    monkeypatch.setattr(tuning_torch, "tried", lambda *_: [found])
+    monkeypatch.setattr(device_time_torch, "DeviceTimer", SimpleNamespace)
+    with pytest.raises(tune.UsageError, match="no option works"):
+        tune.command.main(["layer_norm"], standalone_mode=False)
+    assert capsys.readouterr().err.count("failed: no room") == 3
+    assert not (gpu / "kernels").exists()
 
 
 def test_a_kernel_that_does_not_exist_is_named(gpu):

@@ -19,7 +19,7 @@ def command(kernels: tuple[str, ...]) -> None:
     """Time the few ways in which each of KERNELS, or of all, can be launched, and keep the fastest.
 
     What is kept belongs to this kind of GPU and this version of Triton. Races on it launch kernels so from then on, and
-    say so in trial.json; before, they launch them as was fastest on an H200. It takes some minutes, in which nothing
+    say so in trial.json; before, they launch them as was chosen on an H200. It takes some minutes, in which nothing
     else should use the GPU. Races that are compared should run with the same.
 
     \b
@@ -46,13 +46,21 @@ def command(kernels: tuple[str, ...]) -> None:
         if name not in KERNELS:
             raise UsageError(f"there is no kernel {name!r}; there are {', '.join(KERNELS)}")
     path = file_of_this_gpu(kernels_folder())
-    timer, device = DeviceTimer(), torch.device("cuda")
+    timer, device, is_sound = DeviceTimer(), torch.device("cuda"), True
     for kernel in [KERNELS[name] for name in kernels or KERNELS]:
         for found in tried(kernel, timer, device):
             show(found)
-            keep(found, path)
+            if found.fastest in found.failures:  # none works, and the first would be taken all the same
+                is_sound = False
+            else:
+                keep(found, path)
         torch.cuda.empty_cache()
-    click.echo(f"kept in {path}")
+    if path.exists():
+        click.echo(f"kept in {path}")
+    if not is_sound:
+        raise UsageError(
+            "kernels of which no option works here are named above, and nothing was kept of them"
+        )
 
 
 def show(found: "Tried") -> None:
@@ -63,7 +71,8 @@ def show(found: "Tried") -> None:
         for option, seconds in sorted(found.seconds.items(), key=lambda item: item[1])
         if option not in found.failures
     )
-    click.echo(f"{title:38} takes {_words(found.fastest)} (microseconds: {times})")
+    if times:
+        click.echo(f"{title:38} takes {_words(found.fastest)} (microseconds: {times})")
     for option, why in found.failures.items():
         click.echo(f"  {title}: {_words(option)} failed: {' '.join(why.split())}", err=True)
 
