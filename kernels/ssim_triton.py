@@ -111,10 +111,7 @@ def _windows(x, y, squares, products, level, C1: tl.constexpr, C2: tl.constexpr,
     variances = (squares - x * mean_x - y * mean_y) / (COUNT - 1)
     covariance = (products - x * mean_y) / (COUNT - 1)
     a, b = mean_x + level, mean_y + level
-    root_means, root_variances = (
-        tl.rsqrt(a * a + b * b + C1),
-        tl.rsqrt(variances + C2),
-    )  # see exponential_triton.py
+    root_means, root_variances = tl.rsqrt(a * a + b * b + C1), tl.rsqrt(variances + C2)
     per_means, per_variances = root_means * root_means, root_variances * root_variances
     of_means, of_variances = (2 * a * b + C1) * per_means, (2 * covariance + C2) * per_variances
     return of_means, of_variances, per_means, per_variances, mean_x, mean_y
